@@ -1,0 +1,75 @@
+"""ASGI middleware that sends the callbacks an OpenAPI operation documents.
+
+The names below load on first use (PEP 562), so that importing one part, a receiver's for example,
+imports nothing that the other parts need.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from callback_middleware import errors, ports, testing
+    from callback_middleware.capture import CaptureLimits
+    from callback_middleware.delivery import Attempt, Delivery, Outcome, State
+    from callback_middleware.dispatcher import Dispatcher
+    from callback_middleware.egress import EgressPolicy
+    from callback_middleware.exchange import Exchange
+    from callback_middleware.middleware import CallbackMiddleware
+    from callback_middleware.operations import Callback, Operation
+    from callback_middleware.options import deliver
+    from callback_middleware.outbox.memory import MemoryOutbox
+    from callback_middleware.retry import RetryPolicy
+
+__all__ = [
+    "Attempt",
+    "Callback",
+    "CallbackMiddleware",
+    "CaptureLimits",
+    "Delivery",
+    "Dispatcher",
+    "EgressPolicy",
+    "Exchange",
+    "MemoryOutbox",
+    "Operation",
+    "Outcome",
+    "RetryPolicy",
+    "State",
+    "deliver",
+    "errors",
+    "ports",
+    "testing",
+]
+
+_HOMES = {
+    "Attempt": "delivery",
+    "Callback": "operations",
+    "CallbackMiddleware": "middleware",
+    "CaptureLimits": "capture",
+    "Delivery": "delivery",
+    "Dispatcher": "dispatcher",
+    "EgressPolicy": "egress",
+    "Exchange": "exchange",
+    "MemoryOutbox": "outbox.memory",
+    "Operation": "operations",
+    "Outcome": "delivery",
+    "RetryPolicy": "retry",
+    "State": "delivery",
+    "deliver": "options",
+}
+_MODULES = frozenset({"errors", "ports", "testing"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Observers that tell people and systems what happens."""

@@ -1,0 +1,1 @@
+"""Engines of the outbox port, one optional dependency per module."""

@@ -1,0 +1,1 @@
+"""Senders, one HTTP library per module."""

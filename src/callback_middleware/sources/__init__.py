@@ -1,0 +1,1 @@
+"""Where operations and callbacks are found: routes, decorated endpoints, OpenAPI documents."""

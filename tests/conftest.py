@@ -1,0 +1,21 @@
+"""What every test may rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Asynchronous tests run on both event loops; one that cannot overrides this fixture and says why."""
+    return str(request.param)
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[BlockBuster]:
+    """A blocking call of ours inside a running event loop fails the test."""
+    with blockbuster_ctx("callback_middleware") as blockbuster:
+        yield blockbuster
