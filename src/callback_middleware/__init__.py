@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from callback_middleware import errors, ports, testing
-    from callback_middleware.capture import CaptureLimits
-    from callback_middleware.delivery import Attempt, Delivery, Outcome, State
+        from callback_middleware.delivery import Attempt, Delivery, Outcome, State
     from callback_middleware.dispatcher import Dispatcher
     from callback_middleware.egress import EgressPolicy
     from callback_middleware.exchange import Exchange
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from callback_middleware.operations import Callback, Operation
     from callback_middleware.options import deliver
     from callback_middleware.outbox.memory import MemoryOutbox
+    from callback_middleware.recording import CaptureLimits
     from callback_middleware.retry import RetryPolicy
 
 __all__ = [
@@ -46,7 +46,7 @@ _HOMES = {
     "Attempt": "delivery",
     "Callback": "operations",
     "CallbackMiddleware": "middleware",
-    "CaptureLimits": "capture",
+    "CaptureLimits": "recording",
     "Delivery": "delivery",
     "Dispatcher": "dispatcher",
     "EgressPolicy": "egress",

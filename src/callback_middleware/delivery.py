@@ -22,6 +22,10 @@ Origin: TypeAlias = str
 """Scheme, host and port as ``https://host:443``: what receivers are told apart by."""
 
 
+DEADLINE: Final = timedelta(seconds=15)
+"""Bounds one attempt as a whole, where nobody says otherwise."""
+
+
 class State(enum.StrEnum):
     PENDING = "pending"
     SENDING = "sending"

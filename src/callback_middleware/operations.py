@@ -128,6 +128,8 @@ def compile_callback(
     unknown = sorted(set(options.params) - set(known))
     if unknown:
         raise ConfigurationError(f"params names {', '.join(map(repr, unknown))}; it declares {', '.join(known) or 'none'}")
+    if options.payload is not UNSET and body is None:
+        raise ConfigurationError("it has a payload, and declares no body: declare the body that its receiver will get")
     credentials = options.allow_credentials
 
     def text(template: str) -> TextTemplate:

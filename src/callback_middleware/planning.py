@@ -24,8 +24,8 @@ ParameterValue = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Staged:
-    """What a handler asked for: at most one delivery comes of it, under this id.
+class Wanted:
+    """One callback that should be sent if the response allows it: at most one delivery comes of it, under this id.
 
     Attributes:
         id: The id that the delivery will have.
@@ -103,7 +103,7 @@ class Planned:
 def plan(
     operation: Operation,
     exchange: Exchange,
-    staged: Sequence[Staged] | None,
+    staged: Sequence[Wanted] | None,
     *,
     egress: EgressPolicy,
     new_id: Callable[[], UUID],
@@ -120,8 +120,7 @@ def plan(
     """
     plans: list[Plan] = []
     skips: list[Skip] = []
-    for wanted in _staged(operation, new_id) if staged is None else staged:
-        # A callback that sends itself has no payload yet: it is evaluated last, when all else holds.
+    for wanted in _automatic(operation, new_id) if staged is None else staged:
         result = _plan_one(operation, exchange, wanted, automatic=staged is None, egress=egress)
         if isinstance(result, Plan):
             plans.append(result)
@@ -130,18 +129,18 @@ def plan(
     return Planned(plans, skips)
 
 
-def drop(operation: Operation, staged: Iterable[Staged], detail: str) -> Planned:
+def drop(operation: Operation, staged: Iterable[Wanted], detail: str) -> Planned:
     """Skip everything that was staged: the handler did not come to a response."""
     return Planned(skips=[_skip(operation, wanted, Reason.STATUS, detail) for wanted in staged])
 
 
-def _staged(operation: Operation, new_id: Callable[[], UUID]) -> Iterable[Staged]:
+def _automatic(operation: Operation, new_id: Callable[[], UUID]) -> Iterable[Wanted]:
     for callback in operation.automatic:
-        yield Staged(id=new_id(), callback=callback, body=None)
+        yield Wanted(id=new_id(), callback=callback, body=None)
 
 
 def _plan_one(
-    operation: Operation, exchange: Exchange, wanted: Staged, *, automatic: bool, egress: EgressPolicy
+    operation: Operation, exchange: Exchange, wanted: Wanted, *, automatic: bool, egress: EgressPolicy
 ) -> Plan | Skip:
     callback = wanted.callback
     status = exchange.response_status
@@ -161,6 +160,7 @@ def _plan_one(
     headers = _headers(callback, exchange, params)
     if isinstance(headers, Unresolved):
         return _unresolved(operation, wanted, headers)
+    # Last, because a payload function is the only part that may be expensive, and only now is it known to be of use.
     body = _payload(callback, exchange) if automatic else wanted.body
     if isinstance(body, Unresolved):
         return _unresolved(operation, wanted, body)
@@ -195,7 +195,7 @@ class _Params:
 _NO_PARAMS = _Params({}, (), ())
 
 
-def _params(callback: Callback, exchange: Exchange, wanted: Staged) -> _Params | Unresolved:
+def _params(callback: Callback, exchange: Exchange, wanted: Wanted) -> _Params | Unresolved:
     if not callback.parameters:
         return _NO_PARAMS
     path: dict[str, str] = {}
@@ -212,7 +212,7 @@ def _params(callback: Callback, exchange: Exchange, wanted: Staged) -> _Params |
 
 
 def _values(
-    callback: Callback, parameter: CallbackParameter, exchange: Exchange, wanted: Staged
+    callback: Callback, parameter: CallbackParameter, exchange: Exchange, wanted: Wanted
 ) -> Sequence[str] | Unresolved:
     if parameter.name in wanted.params:
         given = wanted.params[parameter.name]
@@ -245,7 +245,7 @@ def _headers(callback: Callback, exchange: Exchange, params: _Params) -> list[tu
 
 
 def _payload(callback: Callback, exchange: Exchange) -> bytes | Unresolved | None:
-    if callback.payload is None:
+    if callback.payload is None or callback.body is None:
         return None
     value: Any
     if isinstance(callback.payload, PayloadTemplate):
@@ -259,8 +259,6 @@ def _payload(callback: Callback, exchange: Exchange) -> bytes | Unresolved | Non
             return Unresolved(Reason.NO_PAYLOAD, callback.expression, f"the payload function raised {error!r}")
         if value is None:
             return Unresolved(Reason.NO_PAYLOAD, callback.expression, "the payload function returned None")
-    if callback.body is None:
-        return Unresolved(Reason.INVALID_PAYLOAD, callback.expression, "it has a payload, and declares no body")
     try:
         return callback.body.encode(value)
     except PayloadInvalid as error:
@@ -275,9 +273,9 @@ def _refusal(egress: EgressPolicy, destination: Destination) -> EgressRefused | 
     return None
 
 
-def _skip(operation: Operation, wanted: Staged, reason: Reason, detail: str, expression: str = "") -> Skip:
+def _skip(operation: Operation, wanted: Wanted, reason: Reason, detail: str, expression: str = "") -> Skip:
     return Skip(str(operation), wanted.callback.name, reason, detail, expression, wanted.id)
 
 
-def _unresolved(operation: Operation, wanted: Staged, cause: Unresolved) -> Skip:
+def _unresolved(operation: Operation, wanted: Wanted, cause: Unresolved) -> Skip:
     return _skip(operation, wanted, cause.reason, cause.detail, cause.expression)

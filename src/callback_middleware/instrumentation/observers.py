@@ -1,0 +1,42 @@
+"""Several observers as one, that never raises: what is told must not change what happens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from callback_middleware.delivery import Attempt, Delivery, Verdict
+from callback_middleware.planning import Skip
+from callback_middleware.ports import Observer
+
+logger = logging.getLogger("callback_middleware")
+
+
+class Observers:
+    """Tells each in turn. What one raises is logged, and the next is told all the same."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        self._tell(lambda observer: observer.put(deliveries))
+
+    def skipped(self, skip: Skip) -> None:
+        self._tell(lambda observer: observer.skipped(skip))
+
+    def lost(self, deliveries: Sequence[Delivery], error: Exception) -> None:
+        self._tell(lambda observer: observer.lost(deliveries, error))
+
+    def attempted(self, delivery: Delivery, attempt: Attempt) -> None:
+        self._tell(lambda observer: observer.attempted(delivery, attempt))
+
+    def settled(self, delivery: Delivery, verdict: Verdict) -> None:
+        self._tell(lambda observer: observer.settled(delivery, verdict))
+
+    def _tell(self, say: Callable[[Observer], Any]) -> None:
+        for observer in self._observers:
+            try:
+                say(observer)
+            except Exception:
+                logger.exception("an observer failed (%s)", type(observer).__qualname__)

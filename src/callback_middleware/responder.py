@@ -1,0 +1,264 @@
+"""The request path: one exchange, captured while it passes through, and put before it is complete.
+
+Messages pass as they came, chunk for chunk and in order. Two things are changed, on operations that document
+callbacks and nowhere else: ``http.response.start`` waits for the next message, and the message that completes the
+response for the client waits for ``Outbox.put``. Which message that is follows RFC 9112, section 6.3: a client
+knows that a response is whole from its status, its request's method or ``Content-Length``, and does not wait for
+the last ASGI message.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import anyio
+
+from callback_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
+from callback_middleware.capture import Capture
+from callback_middleware.errors import OutboxError
+from callback_middleware.exchange import Exchange
+from callback_middleware.operations import Operation
+from callback_middleware.planning import Wanted, drop, plan
+from callback_middleware.recording import Recording, RequestTap
+from callback_middleware.sources.discovery import UNROUTED, Unrouted
+from callback_middleware.staging import SCOPE_KEY, Callbacks
+
+_BODILESS: Final = frozenset({204, 304})
+
+_WHOLE_FILES: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+
+_UNAVAILABLE: Final = json.dumps({"detail": "The request was carried out, but its callback could not be stored."}).encode()
+
+
+async def respond(capture: Capture, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one ``http`` request through ``app``."""
+    outer = scope.get(SCOPE_KEY)
+    if isinstance(outer, Responder):
+        outer.stand_aside()
+    # In the scope itself, as routers do: a copy would hide the route from middleware further out.
+    responder = scope[SCOPE_KEY] = Responder(capture, scope, receive, send)
+    try:
+        await app(scope, responder.receive, responder.send)
+    except BaseException as error:
+        await responder.fail(error)
+        raise
+    await responder.finish()
+
+
+class _Phase(enum.Enum):
+    WAITING = enum.auto()  # no response yet
+    HELD = enum.auto()  # the start has come, and is kept until the next message
+    STREAMING = enum.auto()  # the client has the start
+    COMMITTED = enum.auto()  # what was staged is in the outbox, and everything passes
+    REFUSED = enum.auto()  # the outbox failed and we answered; the application's own messages go nowhere
+    ASIDE = enum.auto()  # not ours: no callbacks here, or another instance further in owns them
+
+
+class Responder:
+    """One request: the ``receive`` and ``send`` that its application gets, and the owner of its callbacks."""
+
+    __slots__ = (
+        "_callbacks",
+        "_capture",
+        "_expected",
+        "_headers",
+        "_operation",
+        "_phase",
+        "_receive",
+        "_response",
+        "_scope",
+        "_send",
+        "_start",
+        "_status",
+        "_tap",
+    )
+
+    def __init__(self, capture: Capture, scope: Scope, receive: Receive, send: Send) -> None:
+        self._capture = capture
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._phase = _Phase.WAITING
+        self._operation: Operation | Unrouted | None = UNROUTED
+        self._callbacks: Callbacks | None = None
+        self._tap: RequestTap | None = None
+        self._start: Message | None = None
+
+    def callbacks(self, scope: Scope) -> Callbacks:
+        """The handler takes its callbacks in hand: from now on none is sent by itself."""
+        if self._callbacks is None:
+            # An inner middleware may have handed on a copy of the scope; the handler's own is the one that was routed.
+            self._scope = scope
+            self._callbacks = Callbacks(self._route(), new_id=self._capture.new_id)
+        return self._callbacks
+
+    def stand_aside(self) -> None:
+        """Another instance, further in, owns this request."""
+        self._phase = _Phase.ASIDE
+        self._operation = None
+
+    async def receive(self) -> Message:
+        operation = self._operation
+        if operation is UNROUTED:
+            operation = self._operation = self._capture.directory.find(self._scope)
+        if operation is None or (isinstance(operation, Operation) and not operation.needs.request_body):
+            return await self._receive()
+        # Also where no router has run yet, because a middleware further in reads the body first: keep it until then.
+        return await self._tapped().receive()
+
+    async def send(self, message: Message) -> None:
+        phase = self._phase
+        if phase is _Phase.ASIDE or phase is _Phase.COMMITTED:
+            await self._send(message)
+        elif phase is _Phase.WAITING:
+            await self._begin(message)
+        elif phase is not _Phase.REFUSED:
+            await self._go_on(message)
+
+    async def _begin(self, message: Message) -> None:
+        if message["type"] != "http.response.start":
+            # Early hints and the like come before the response.
+            await self._send(message)
+            return
+        operation = self._route()
+        if operation is None:
+            self._phase = _Phase.ASIDE
+            await self._send(message)
+            return
+        self._start = message
+        self._phase = _Phase.HELD
+        self._status = int(message["status"])
+        self._headers = list(message.get("headers", ()))
+        self._expected = _content_length(self._headers)
+        self._response = Recording(self._capture.limits.response_body) if operation.needs.response_body else None
+        if self._scope["method"] == "HEAD" or self._status in _BODILESS or self._expected == 0:
+            await self._commit(operation)
+            await self._release()
+
+    async def _go_on(self, message: Message) -> None:
+        if self._completes(message) and isinstance(self._operation, Operation):
+            await self._commit(self._operation)
+        await self._release()
+        if self._phase is not _Phase.REFUSED:
+            await self._send(message)
+
+    async def _release(self) -> None:
+        """Let the start go that was held."""
+        start, self._start = self._start, None
+        if start is None or self._phase is _Phase.REFUSED:
+            return
+        if self._phase is _Phase.HELD:
+            self._phase = _Phase.STREAMING
+        await self._send(start)
+
+    def _completes(self, message: Message) -> bool:
+        """Whether the client has the whole response once it has this message. Records what passes."""
+        kind = message["type"]
+        if kind in _WHOLE_FILES:
+            if self._response is not None:
+                # The server reads the file itself: its content never passes here.
+                self._response.truncate()
+            return True
+        if kind != "http.response.body":
+            return False
+        chunk = message.get("body", b"")
+        if self._response is not None:
+            self._response.add(chunk)
+        if self._expected is not None:
+            self._expected -= len(chunk)
+            if self._expected <= 0:
+                return True
+        return not message.get("more_body", False)
+
+    async def _commit(self, operation: Operation) -> None:
+        """Plan and put what is to be sent; on return the client may have the whole response."""
+        self._phase = _Phase.COMMITTED
+        staged = None if self._callbacks is None else self._callbacks.take()
+        if not (operation.automatic if staged is None else staged):
+            return
+        error = await self._store(operation, staged)
+        if error is None or not self._capture.respond:
+            return
+        if self._start is None:
+            # The client has half of a success. It must not get the other half: a broken response is no promise.
+            raise error
+        self._phase = _Phase.REFUSED
+        await self._refuse()
+
+    async def _store(self, operation: Operation, staged: Sequence[Wanted] | None) -> OutboxError | None:
+        exchange = await self._exchange(operation.automatic if staged is None else [one.callback for one in staged])
+        capture = self._capture
+        planned = plan(operation, exchange, staged, egress=capture.egress, new_id=capture.new_id)
+        return await capture.store(planned)
+
+    async def _exchange(self, callbacks: Iterable[Callback]) -> Exchange:
+        """The exchange as far as these callbacks need it. Reads the rest of the request only for one that does."""
+        needed = any(one.needs.request_body and self._status in one.options.on for one in callbacks)
+        if needed and not self._tapped().recording.ended:
+            await self._tapped().drain(self._capture.limits.drain_seconds)
+        return Exchange.from_asgi(...)
+
+    async def _refuse(self) -> None:
+        # Without Retry-After: the handler has done its work, and a client that tries again would have it done twice.
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_UNAVAILABLE))]
+        await self._send({"type": "http.response.start", "status": 503, "headers": headers})
+        await self._send({"type": "http.response.body", "body": _UNAVAILABLE})
+
+    async def finish(self) -> None:
+        """The application returned."""
+        operation = self._operation
+        if isinstance(operation, Operation):
+            if self._phase is _Phase.HELD or self._phase is _Phase.STREAMING:
+                # Without a last message: its client went away, and the application had answered.
+                await self._commit(operation)
+                await self._release()
+            elif self._phase is _Phase.COMMITTED and self._callbacks is not None:
+                # A background task staged these after the response was complete.
+                late = self._callbacks.take()
+                if late:
+                    await self._store(operation, late)
+        self._end("the application returned without a response")
+
+    async def fail(self, error: BaseException) -> None:
+        """The application raised, or was cancelled."""
+        answered = self._phase is _Phase.HELD or self._phase is _Phase.STREAMING
+        if answered and isinstance(self._operation, Operation) and isinstance(error, anyio.get_cancelled_exc_class()):
+            # It had answered, and was stopped while it did: for its callbacks that is a success.
+            with anyio.CancelScope(shield=True):
+                await self._commit(self._operation)
+        self._end(f"the application raised {type(error).__name__}")
+
+    def _end(self, why: str) -> None:
+        """Whatever is still staged will not be sent; whatever is staged from now on is refused."""
+        if self._callbacks is None:
+            return
+        self._callbacks.end()
+        left = self._callbacks.take()
+        if left and isinstance(self._operation, Operation):
+            for skip in drop(self._operation, left, why).skips:
+                self._capture.observer.skipped(skip)
+
+    def _route(self) -> Operation | None:
+        """The operation, now that the router has run, or must have."""
+        operation = self._operation
+        if operation is UNROUTED:
+            operation = self._capture.directory.find(self._scope)
+        if operation is UNROUTED:
+            operation = self._capture.directory.rematch(self._scope)
+        self._operation = operation
+        return operation if isinstance(operation, Operation) else None
+
+    def _tapped(self) -> RequestTap:
+        if self._tap is None:
+            self._tap = RequestTap(self._receive, self._capture.limits.request_body)
+        return self._tap
+
+
+def _content_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    for name, value in headers:
+        if name.lower() == b"content-length":
+            return int(value) if value.isdigit() else None
+    return None
