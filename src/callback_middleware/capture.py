@@ -1,4 +1,4 @@
-"""What the requests of one mounted middleware share, and the last step of each: plans become deliveries, and are put."""
+"""What the requests of one mounted middleware share, and the last step of each: plans become deliveries and are put."""
 
 from __future__ import annotations
 

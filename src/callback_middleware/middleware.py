@@ -233,7 +233,7 @@ class CallbackMiddleware:
 
 
 class _Disabled:
-    """Owns the callbacks of every request that a disabled middleware sees: handlers may send, and nothing comes of it."""
+    """Owns the callbacks of requests that a disabled middleware sees: handlers may send, and nothing comes of it."""
 
     def callbacks(self, scope: Scope) -> Callbacks:  # noqa: ARG002 - the shape of an owner
         return Callbacks(None, new_id=uuid4, enabled=False)

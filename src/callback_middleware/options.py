@@ -161,7 +161,9 @@ def deliver(
     headers: Mapping[str, str] | None = None,
     params: Mapping[str, str] | None = None,
 ) -> Callable[[Function], Function]:
-    """Say how a callback is delivered, under the router's decorator::
+    """Say how a callback is delivered, under the router's decorator.
+
+    ::
 
         @invoice_callbacks.post("{$callback_url}/invoices/{$request.body.id}")
         @deliver(payload={"description": "Invoice {$request.body.id} received", "paid": False})

@@ -92,7 +92,7 @@ class Outbox(Protocol):
         """
         ...
 
-    async def wait(self, timeout: timedelta) -> None:
+    async def wait(self, timeout: timedelta) -> None:  # noqa: ASYNC109 - ending early is its purpose, and no error
         """Return when something may be due, and after ``timeout`` at the latest. A hint: polling alone is correct."""
         ...
 

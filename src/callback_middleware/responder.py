@@ -20,7 +20,7 @@ from callback_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from callback_middleware.capture import Capture
 from callback_middleware.errors import OutboxError
 from callback_middleware.exchange import Exchange
-from callback_middleware.operations import Operation
+from callback_middleware.operations import Callback, Operation
 from callback_middleware.planning import Wanted, drop, plan
 from callback_middleware.recording import Recording, RequestTap
 from callback_middleware.sources.discovery import UNROUTED, Unrouted
@@ -30,7 +30,9 @@ _BODILESS: Final = frozenset({204, 304})
 
 _WHOLE_FILES: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
-_UNAVAILABLE: Final = json.dumps({"detail": "The request was carried out, but its callback could not be stored."}).encode()
+_UNAVAILABLE: Final = json.dumps(
+    {"detail": "The request was carried out, but its callback could not be stored."}
+).encode()
 
 
 async def respond(capture: Capture, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -196,10 +198,20 @@ class Responder:
 
     async def _exchange(self, callbacks: Iterable[Callback]) -> Exchange:
         """The exchange as far as these callbacks need it. Reads the rest of the request only for one that does."""
-        needed = any(one.needs.request_body and self._status in one.options.on for one in callbacks)
-        if needed and not self._tapped().recording.ended:
-            await self._tapped().drain(self._capture.limits.drain_seconds)
-        return Exchange.from_asgi(...)
+        request, response = None, self._response
+        if any(one.needs.request_body and self._status in one.options.on for one in callbacks):
+            request = self._tapped().recording
+            if not request.ended:
+                await self._tapped().drain(self._capture.limits.drain_seconds)
+        return Exchange.from_asgi(
+            self._scope,
+            request_content=None if request is None else request.content,
+            request_truncated=request is not None and request.truncated,
+            response_status=self._status,
+            response_headers=self._headers,
+            response_content=None if response is None else response.content,
+            response_truncated=response is not None and response.truncated,
+        )
 
     async def _refuse(self) -> None:
         # Without Retry-After: the handler has done its work, and a client that tries again would have it done twice.

@@ -1,0 +1,687 @@
+"""The request path, in raw ASGI messages: nothing is changed but the moment of two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, ClassVar
+from uuid import UUID
+
+import anyio
+import pytest
+from callback_middleware.expressions import Reason
+from callback_middleware.sources.discovery import UNROUTED, Unrouted
+
+from callback_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
+from callback_middleware.capture import Capture
+from callback_middleware.delivery import DEADLINE, Delivery
+from callback_middleware.egress import EgressPolicy
+from callback_middleware.errors import NotMounted, OutboxError, OutboxUnavailable, OutboxUncertain, PlanningError
+from callback_middleware.operations import Body, Operation, compile_callback
+from callback_middleware.options import delivery_options
+from callback_middleware.planning import Skip
+from callback_middleware.ports import Batch, PutReport
+from callback_middleware.recording import CaptureLimits
+from callback_middleware.responder import respond
+from callback_middleware.retry import RetryPolicy
+from callback_middleware.staging import callbacks_of
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+def json_body(value: object) -> bytes:
+    from callback_middleware import jsontext
+
+    return jsontext.dumps(value)
+
+
+BODY = Body("application/json", required=True, encode=json_body)
+
+
+def operation(expression: str = "{$request.query.callback_url}/paid", **options: Any) -> Operation:
+    """One operation with one callback ``paid``, which takes any JSON."""
+    callback = compile_callback(
+        name="paid", method="POST", expression=expression, options=delivery_options(**options), body=BODY
+    )
+    return Operation("POST", "/invoices", [callback])
+
+
+class OneOperation:
+    """A directory that knows one operation; ``routed`` says whether a router has run."""
+
+    def __init__(self, known: Operation | None, *, routed: bool = True) -> None:
+        self.known = known
+        self.routed = routed
+        self.operations = () if known is None else (known,)
+        self.warnings = ()
+
+    def find(self, scope: Scope) -> Operation | Unrouted | None:
+        return self.known if self.routed else UNROUTED
+
+    def rematch(self, scope: Scope) -> Operation | None:
+        return self.known
+
+
+@dataclass
+class Recorder:
+    """Outbox, observer and both ends of the connection, in one list of what happened."""
+
+    durable: ClassVar[bool] = False
+
+    requests: list[Message] = field(default_factory=lambda: [request_body(b"")])
+    fails: OutboxError | None = None
+    happened: list[Any] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    skips: list[Skip] = field(default_factory=list)
+    losses: list[Exception] = field(default_factory=list)
+
+    async def put(self, batch: Batch) -> PutReport:
+        if self.fails is not None:
+            raise self.fails
+        self.happened.append("put")
+        self.deliveries.extend(batch.deliveries)
+        return PutReport([one.id for one in batch.deliveries])
+
+    async def receive(self) -> Message:
+        await anyio.lowlevel.checkpoint()
+        return self.requests.pop(0) if self.requests else {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.happened.append(message)
+
+    @property
+    def sent(self) -> list[Message]:
+        return [one for one in self.happened if one != "put"]
+
+
+class Watching:
+    """An observer that writes into a recorder."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def put(self, deliveries: Sequence[Delivery]) -> None: ...
+
+    def skipped(self, skip: Skip) -> None:
+        self.recorder.skips.append(skip)
+
+    def lost(self, deliveries: Sequence[Delivery], error: Exception) -> None:
+        self.recorder.losses.append(error)
+
+    def attempted(self, delivery: Any, attempt: Any) -> None: ...
+
+    def settled(self, delivery: Any, verdict: Any) -> None: ...
+
+
+class Fixed:
+    def now(self) -> datetime:
+        return NOW
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+def capture_for(recorder: Recorder, directory: OneOperation, **changes: Any) -> Capture:
+    ids = count(1)
+    parts: dict[str, Any] = {
+        "directory": directory,
+        "outbox": recorder,
+        "egress": EgressPolicy(),
+        "retry": RetryPolicy(),
+        "deadline": DEADLINE,
+        "limits": CaptureLimits(),
+        "observer": Watching(recorder),
+        "clock": Fixed(),
+        "new_id": lambda: UUID(int=next(ids)),
+        "put_timeout": 5.0,
+        "respond": True,
+        "on_put": lambda: None,
+    }
+    return Capture(**{**parts, **changes})
+
+
+def scope_of(method: str = "POST", query: bytes = b"callback_url=https://ext.example/e") -> Scope:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "https",
+        "path": "/invoices",
+        "raw_path": b"/invoices",
+        "root_path": "",
+        "query_string": query,
+        "headers": [(b"host", b"api.example"), (b"content-type", b"application/json")],
+        "server": ("api.example", 443),
+        "client": ("127.0.0.1", 1),
+    }
+
+
+def start(status: int = 200, *headers: tuple[bytes, bytes]) -> Message:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def body(content: bytes = b"", *, more: bool | None = None) -> Message:
+    message: Message = {"type": "http.response.body", "body": content}
+    return message if more is None else {**message, "more_body": more}
+
+
+def request_body(content: bytes, *, more: bool = False) -> Message:
+    return {"type": "http.request", "body": content, "more_body": more}
+
+
+def answering(*messages: Message, sends: bool = True) -> ASGIApp:
+    """An application that stages ``paid`` and answers with these messages."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if sends:
+            callbacks_of(scope).send("paid", {"paid": True})
+        for message in messages:
+            await send(message)
+
+    return app
+
+
+async def run(
+    app: ASGIApp, recorder: Recorder, known: Operation | None = None, scope: Scope | None = None, **changes: Any
+) -> Recorder:
+    directory = OneOperation(operation() if known is None else known)
+    scope = scope_of() if scope is None else scope
+    await respond(capture_for(recorder, directory, **changes), app, scope, recorder.receive, recorder.send)
+    return recorder
+
+
+# Where a response is held
+
+HELD_AT = [
+    pytest.param("POST", [start(), body(b"{}")], 0, id="one body message: before the start"),
+    pytest.param("POST", [start(), body(b"a", more=True), body(b"b")], 2, id="chunked: before the last chunk"),
+    pytest.param(
+        "POST", [start(), body(b"{}", more=True), body()], 2, id="as BaseHTTPMiddleware sends it: before the empty end"
+    ),
+    pytest.param(
+        "POST",
+        [start(200, (b"Content-Length", b"2")), body(b"{}", more=True), body()],
+        0,
+        id="with a Content-Length: before its last byte, not the last message",
+    ),
+    pytest.param(
+        "POST",
+        [start(200, (b"content-length", b"4")), body(b"ab", more=True), body(b"cd", more=True), body()],
+        2,
+        id="streamed with a Content-Length: before the chunk that has its last byte",
+    ),
+    pytest.param("HEAD", [start(200, (b"content-length", b"9")), body()], 0, id="HEAD: before the start"),
+    pytest.param("POST", [start(204), body()], 0, id="204: before the start"),
+    pytest.param("POST", [start(200, (b"content-length", b"0")), body()], 0, id="Content-Length 0: before the start"),
+    pytest.param(
+        "POST", [start(), {"type": "http.response.pathsend", "path": "/f"}], 0, id="pathsend: before it and its start"
+    ),
+    pytest.param(
+        "POST",
+        [start(), {"type": "http.response.zerocopysend", "file": 3, "more_body": True}, body()],
+        0,
+        id="zerocopysend: before the first",
+    ),
+    pytest.param(
+        "POST",
+        [
+            {**start(), "trailers": True},
+            body(b"a", more=True),
+            body(b"b"),
+            {"type": "http.response.trailers", "headers": [], "more_trailers": False},
+        ],
+        2,
+        id="trailers: before the end of the body",
+    ),
+    pytest.param(
+        "POST", [start(), body(b"", more=True), body(b"", more=True), body()], 3, id="empty chunks complete nothing"
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "messages", "put_at"), HELD_AT)
+async def test_the_put_comes_before_the_message_that_completes_the_response(
+    method: str, messages: list[Message], put_at: int
+) -> None:
+    recorder = await run(answering(*messages), Recorder(), scope=scope_of(method))
+    assert recorder.sent == messages
+    assert recorder.happened.index("put") == put_at
+
+
+async def test_304_completes_at_its_start() -> None:
+    recorder = await run(answering(start(304), body()), Recorder(), operation(on="304"))
+    assert recorder.happened == ["put", start(304), body()]
+
+
+async def test_the_start_is_held_until_the_next_message_and_no_longer() -> None:
+    seen: list[int] = []
+    recorder = Recorder()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start())
+        seen.append(len(recorder.sent))
+        await send(body(b"a", more=True))
+        seen.append(len(recorder.sent))
+        await send(body())
+
+    await run(app, recorder)
+    assert seen == [0, 2]
+
+
+async def test_early_hints_pass_before_the_response_begins() -> None:
+    hint: Message = {"type": "http.response.early_hint", "links": [b"</a>; rel=preload"]}
+    recorder = await run(answering(hint, start(), body()), Recorder())
+    assert recorder.happened == [hint, "put", start(), body()]
+
+
+async def test_messages_are_the_applications_own_objects() -> None:
+    messages = [start(), body(b"a", more=True), body(b"b")]
+    recorder = await run(answering(*messages), Recorder())
+    assert all(sent is given for sent, given in zip(recorder.sent, messages, strict=True))
+
+
+async def test_a_route_without_callbacks_is_not_held_and_its_body_not_kept() -> None:
+    recorder = Recorder([request_body(b"x" * 100)])
+    directory = OneOperation(None)
+    before: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert await receive() == request_body(b"x" * 100)
+        await send(start())
+        before.append(len(recorder.sent))
+        await send(body())
+        assert scope["callback_middleware"]._tap is None
+
+    await respond(capture_for(recorder, directory), app, scope_of(), recorder.receive, recorder.send)
+    assert before == [1]
+    assert recorder.happened == [start(), body()]
+
+
+# What becomes of what was staged
+
+
+async def test_a_staged_callback_is_put_with_the_id_that_send_gave() -> None:
+    ids: list[UUID] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        ids.append(callbacks_of(scope).send("paid", {"paid": True}, tags={"tenant": "a"}, dedupe="k", delay=60).id)
+        await send(start())
+        await send(body())
+
+    recorder = await run(app, Recorder())
+    (delivery,) = recorder.deliveries
+    assert delivery.id == ids[0]
+    assert delivery.url == "https://ext.example/e/paid"
+    assert delivery.body == b'{"paid":true}'
+    assert delivery.headers == [("content-type", "application/json")]
+    assert (delivery.tags, delivery.dedupe) == ({"tenant": "a"}, "k")
+    assert (delivery.created_at, delivery.due_at) == (NOW, NOW + timedelta(seconds=60))
+
+
+async def test_nothing_is_put_after_a_status_that_the_callback_does_not_name() -> None:
+    recorder = await run(answering(start(404), body()), Recorder())
+    assert recorder.deliveries == []
+    assert [skip.reason for skip in recorder.skips] == [Reason.STATUS]
+    assert recorder.sent == [start(404), body()]
+
+
+async def test_what_was_staged_is_dropped_when_the_handler_raises() -> None:
+    recorder = Recorder()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        callbacks_of(scope).send("paid", {})
+        raise KeyError("gone")
+
+    with pytest.raises(KeyError, match="gone"):
+        await run(app, recorder)
+    assert recorder.happened == []
+    assert [(skip.reason, skip.detail) for skip in recorder.skips] == [
+        (Reason.STATUS, "the application raised KeyError")
+    ]
+
+
+async def test_what_was_staged_is_dropped_when_it_raises_after_the_start() -> None:
+    recorder = Recorder()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        callbacks_of(scope).send("paid", {})
+        await send(start())
+        await send(body(b"half", more=True))
+        raise KeyError("gone")
+
+    with pytest.raises(KeyError, match="gone"):
+        await run(app, recorder)
+    assert recorder.happened == [start(), body(b"half", more=True)]
+
+
+async def test_a_client_that_goes_away_during_a_success_is_called_back_all_the_same() -> None:
+    recorder = await run(answering(start(), body(b"half", more=True)), Recorder())
+    assert recorder.happened == [start(), body(b"half", more=True), "put"]
+
+
+async def test_a_start_that_is_still_held_when_the_application_returns_is_put_and_passed_on() -> None:
+    recorder = await run(answering(start()), Recorder())
+    assert recorder.happened == ["put", start()]
+
+
+async def test_an_application_that_answers_nothing_sends_nothing() -> None:
+    recorder = await run(answering(), Recorder())
+    assert recorder.happened == []
+    assert [skip.detail for skip in recorder.skips] == ["the application returned without a response"]
+
+
+async def test_cancelled_in_the_middle_of_a_success_counts_as_success() -> None:
+    recorder = Recorder()
+    started = anyio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        callbacks_of(scope).send("paid", {})
+        await send(start())
+        await send(body(b"half", more=True))
+        started.set()
+        await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, app, recorder)
+        await started.wait()
+        tasks.cancel_scope.cancel()
+    assert recorder.happened == [start(), body(b"half", more=True), "put"]
+
+
+async def test_a_send_that_fails_after_the_put_takes_nothing_back() -> None:
+    recorder = Recorder()
+
+    async def broken(message: Message) -> None:
+        raise OSError("the client is gone")
+
+    directory = OneOperation(operation())
+    with pytest.raises(OSError, match="gone"):
+        await respond(
+            capture_for(recorder, directory), answering(start(), body()), scope_of(), recorder.receive, broken
+        )
+    assert len(recorder.deliveries) == 1
+
+
+async def test_what_a_background_task_stages_is_put_when_the_application_returns() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        callbacks = callbacks_of(scope)
+        await send(start())
+        await send(body())
+        callbacks.send("paid", {"late": True})
+
+    recorder = await run(app, Recorder())
+    assert recorder.happened == [start(), body(), "put"]
+    assert recorder.deliveries[0].body == b'{"late":true}'
+
+
+async def test_staging_after_the_request_has_ended_is_an_error() -> None:
+    kept: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        kept.append(callbacks_of(scope))
+        await send(start())
+        await send(body())
+
+    await run(app, Recorder())
+    with pytest.raises(PlanningError, match="has ended"):
+        kept[0].send("paid", {})
+
+
+async def test_asking_for_callbacks_without_the_middleware_says_how_to_mount_it() -> None:
+    with pytest.raises(NotMounted, match="add_middleware"):
+        callbacks_of(scope_of())
+
+
+# The request's body
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        pytest.param(3, id="the handler reads it all"),
+        pytest.param(1, id="it reads a part"),
+        pytest.param(0, id="nothing"),
+    ],
+)
+async def test_a_body_that_an_expression_needs_is_read_to_its_end_and_still_the_applications(reads: int) -> None:
+    chunks = [request_body(b'{"id"', more=True), request_body(b': "2e', more=True), request_body(b'xp"}')]
+    recorder = Recorder(list(chunks))
+    got: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        callbacks_of(scope).send("paid", {})
+        for _ in range(reads):
+            got.append(await receive())
+        await send(start())
+        await send(body())
+        for _ in range(4 - reads):
+            got.append(await receive())
+
+    await run(app, recorder, operation("{$request.query.callback_url}/{$request.body#/id}"))
+    assert recorder.deliveries[0].url == "https://ext.example/e/2exp"
+    assert got == [*chunks, {"type": "http.disconnect"}]
+
+
+async def test_a_body_that_no_expression_needs_is_left_unread() -> None:
+    recorder = Recorder([request_body(b"x")])
+    await run(answering(start(), body()), recorder)
+    assert len(recorder.requests) == 1
+    assert len(recorder.deliveries) == 1
+
+
+async def test_a_body_is_left_unread_when_the_status_sends_nothing() -> None:
+    recorder = Recorder([request_body(b"x")])
+    await run(answering(start(400), body()), recorder, operation("{$request.body#/url}"))
+    assert len(recorder.requests) == 1
+
+
+async def test_a_body_over_the_limit_is_truncated_for_the_callback_and_whole_for_the_handler() -> None:
+    chunks = [request_body(b"x" * 60, more=True), request_body(b"x" * 60)]
+    recorder = Recorder(list(chunks))
+    got: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        callbacks_of(scope).send("paid", {})
+        got.extend([await receive(), await receive()])
+        await send(start())
+        await send(body())
+
+    known = operation("{$request.query.callback_url}/{$request.body#/id}")
+    await run(app, recorder, known, limits=CaptureLimits(request_body=100))
+    assert got == chunks
+    assert [skip.reason for skip in recorder.skips] == [Reason.TRUNCATED]
+
+
+async def test_a_body_that_never_ends_is_waited_for_no_longer_than_the_limit() -> None:
+    recorder = Recorder([request_body(b"{", more=True)])
+
+    async def receive() -> Message:
+        if recorder.requests:
+            return recorder.requests.pop(0)
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    known = operation("{$request.query.callback_url}/{$request.body#/id}")
+    capture = capture_for(recorder, OneOperation(known), limits=CaptureLimits(drain_seconds=0))
+    await respond(capture, answering(start(), body()), scope_of(), receive, recorder.send)
+    assert [skip.reason for skip in recorder.skips] == [Reason.TRUNCATED]
+    assert recorder.sent == [start(), body()]
+
+
+async def test_a_middleware_that_reads_the_body_before_the_router_does_not_hide_it() -> None:
+    known = operation("{$request.query.callback_url}/{$request.body#/id}")
+    directory = OneOperation(known, routed=False)
+    recorder = Recorder([request_body(b'{"id": 7}')])
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        directory.routed = True
+        callbacks_of(scope).send("paid", {})
+        await send(start())
+        await send(body())
+
+    await respond(capture_for(recorder, directory), app, scope_of(), recorder.receive, recorder.send)
+    assert recorder.deliveries[0].url == "https://ext.example/e/7"
+
+
+async def test_a_listener_for_the_clients_leaving_and_the_drain_do_not_take_each_others_messages() -> None:
+    """A streaming response waits in ``receive`` while the rest of the request's body is needed."""
+    known = operation("{$request.query.callback_url}/{$request.body#/id}")
+    recorder = Recorder([])
+    arrives, listening = anyio.Event(), anyio.Event()
+    got: list[Message] = []
+
+    async def receive() -> Message:
+        listening.set()
+        await arrives.wait()
+        return recorder.requests.pop(0) if recorder.requests else {"type": "http.disconnect"}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        callbacks_of(scope).send("paid", {})
+
+        async def listen() -> None:
+            while not got or got[-1]["type"] != "http.disconnect":
+                got.append(await receive())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listen)
+            await listening.wait()
+            recorder.requests = [request_body(b'{"id":', more=True), request_body(b" 7}")]
+            arrives.set()
+            await send(start())
+            await send(body())
+
+    await respond(capture_for(recorder, OneOperation(known)), app, scope_of(), receive, recorder.send)
+    assert recorder.deliveries[0].url == "https://ext.example/e/7"
+    assert got == [request_body(b'{"id":', more=True), request_body(b" 7}"), {"type": "http.disconnect"}]
+
+
+# The response's body
+
+
+async def test_a_response_that_an_expression_needs_is_kept_while_it_streams() -> None:
+    known = operation("{$response.body#/url}")
+    parts = [
+        start(200, (b"content-type", b"application/json")),
+        body(b'{"url": "https://', more=True),
+        body(b'ext.example"}'),
+    ]
+    recorder = await run(answering(*parts), Recorder(), known)
+    assert recorder.deliveries[0].url == "https://ext.example/"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param(
+            [start(200, (b"content-type", b"application/json")), body(b"x" * 200)], id="larger than the limit"
+        ),
+        pytest.param([start(), {"type": "http.response.pathsend", "path": "/f"}], id="a file that the server sends"),
+    ],
+)
+async def test_a_response_that_is_not_kept_whole_is_truncated_never_half_a_document(parts: list[Message]) -> None:
+    recorder = Recorder()
+    await run(answering(*parts), recorder, operation("{$response.body#/url}"), limits=CaptureLimits(response_body=100))
+    assert [skip.reason for skip in recorder.skips] == [Reason.TRUNCATED]
+    assert recorder.sent == parts
+
+
+# Callbacks that send themselves
+
+
+async def test_a_declared_payload_is_sent_without_any_handler_code() -> None:
+    known = operation(payload={"id": "{$request.body#/id}", "ok": "$statusCode"})
+    recorder = Recorder([request_body(b'{"id": "7"}')])
+    await run(answering(start(201), body(), sends=False), recorder, known)
+    assert [one.body for one in recorder.deliveries] == [b'{"id":"7","ok":201}']
+
+
+async def test_a_handler_that_takes_its_callbacks_in_hand_is_never_sent_for() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        callbacks_of(scope)
+        await send(start())
+        await send(body())
+
+    recorder = await run(app, Recorder(), operation(payload={"a": 1}))
+    assert recorder.deliveries == []
+
+
+async def test_an_explicit_send_replaces_a_declared_payload() -> None:
+    recorder = await run(answering(start(), body()), Recorder(), operation(payload={"a": 1}))
+    assert [one.body for one in recorder.deliveries] == [b'{"paid":true}']
+
+
+# Two instances
+
+
+async def test_where_two_wrap_one_application_the_innermost_owns_the_request() -> None:
+    outer, inner = Recorder(), Recorder()
+    known = OneOperation(operation())
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(capture_for(inner, known), answering(start(), body()), scope, receive, send)
+
+    await respond(capture_for(outer, known), wrapped, scope_of(), outer.receive, outer.send)
+    assert (len(outer.deliveries), len(inner.deliveries)) == (0, 1)
+    assert outer.sent == [start(), body()]
+
+
+# An outbox that fails
+
+
+async def test_a_success_whose_callback_could_not_be_stored_becomes_a_503_without_retry_after() -> None:
+    recorder = Recorder(fails=OutboxUnavailable("no disk"))
+    await run(answering(start(201, (b"location", b"/invoices/1")), body(b"{}")), recorder)
+    begin, end = recorder.sent
+    assert begin["status"] == 503
+    assert b"location" not in dict(begin["headers"])
+    assert b"retry-after" not in dict(begin["headers"])
+    assert int(dict(begin["headers"])[b"content-length"]) == len(end["body"])
+    assert [str(error) for error in recorder.losses] == ["no disk"]
+
+
+async def test_a_response_that_is_half_sent_is_broken_off_when_its_callback_could_not_be_stored() -> None:
+    recorder = Recorder(fails=OutboxUnavailable("no disk"))
+    with pytest.raises(OutboxUnavailable):
+        await run(answering(start(), body(b"half", more=True), body(b"rest")), recorder)
+    assert recorder.sent == [start(), body(b"half", more=True)]
+
+
+async def test_told_to_log_alone_the_response_is_forwarded() -> None:
+    recorder = Recorder(fails=OutboxUnavailable("no disk"))
+    await run(answering(start(), body()), recorder, respond=False)
+    assert recorder.sent == [start(), body()]
+    assert len(recorder.losses) == 1
+
+
+async def test_a_put_whose_outcome_is_unknown_is_put_again_with_the_same_ids() -> None:
+    class Wavering(Recorder):
+        batches: list[Sequence[Delivery]]
+
+        async def put(self, batch: Batch) -> PutReport:
+            self.batches.append(batch.deliveries)
+            if len(self.batches) == 1:
+                raise OutboxUncertain("the connection broke")
+            return await super().put(batch)
+
+    recorder = Wavering()
+    recorder.batches = []
+    await run(answering(start(), body()), recorder)
+    assert recorder.batches[0] == recorder.batches[1]
+    assert recorder.sent == [start(), body()]
+
+
+async def test_an_outbox_that_never_answers_is_a_503_after_the_timeout() -> None:
+    class Silent(Recorder):
+        async def put(self, batch: Batch) -> PutReport:
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    recorder = Silent()
+    await run(answering(start(), body()), recorder, put_timeout=0)
+    assert recorder.sent[0]["status"] == 503
+    assert isinstance(recorder.losses[0], OutboxUncertain)
