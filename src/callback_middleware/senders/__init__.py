@@ -1,1 +1,1 @@
-"""Senders, one HTTP library per module."""
+"""Implementations of the :class:`~callback_middleware.ports.Sender` port, one HTTP library each."""

@@ -1,0 +1,118 @@
+"""One HTTP/1.1 connection, and one exchange at a time on it (RFC 9112)."""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import h11
+
+from callback_middleware.delivery import Answer, Phase
+from callback_middleware.senders.progress import AttemptFailed, Progress
+from callback_middleware.senders.streams import Stream
+from callback_middleware.senders.wire import MAX_HEAD, MAX_HEADERS, MAX_INFORMATIONAL, WireRequest
+
+__all__ = ["HttpConnection"]
+
+_AT_ONCE: Final = 16 * 1024
+
+_Event: TypeAlias = h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]
+
+
+class HttpConnection:
+    """A connection to a receiver. After an exchange that raised or was cancelled it is good for nothing: close it."""
+
+    __slots__ = ("_http", "_stream", "reusable")
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+        self.reusable = False
+        """Whether the last exchange left the connection at the beginning of the next one."""
+
+    async def exchange(self, request: WireRequest, progress: Progress, max_answer: int) -> Answer:
+        """Send a request and read its answer, of the body no more than ``max_answer`` bytes.
+
+        Raises:
+            AttemptFailed: The answer is none, or breaks off, or is larger than anything reasonable.
+            OSError: The connection failed.
+        """
+        self.reusable = False
+        progress.phase = Phase.SEND
+        data = self._written(request)
+        refused: OSError | None = None
+        try:
+            await self._stream.send(data)
+        except OSError as error:
+            # A receiver may answer before it has read everything, and close: then the answer counts.
+            refused = error
+        else:
+            progress.phase = Phase.HEADERS
+        try:
+            answer = await self._read(progress, max_answer)
+        except (AttemptFailed, OSError):
+            if refused is not None and progress.phase is Phase.SEND:
+                raise refused from None
+            raise
+        except h11.RemoteProtocolError as error:
+            # Only the kind of mistake: what follows the colon are the receiver's own bytes.
+            raise AttemptFailed(f"malformed answer: {str(error).partition(':')[0]}") from None
+        self.reusable = not answer.truncated and refused is None and self._begin_again()
+        return answer
+
+    def is_quiet(self) -> bool:
+        """Whether an idle connection is still idle: see :meth:`Stream.is_quiet`."""
+        return self._stream.is_quiet()
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _written(self, request: WireRequest) -> bytes:
+        """Head and body in one piece: one system call, and no wait for an acknowledgement between the two."""
+        try:
+            head = self._http.send(
+                h11.Request(method=request.method, target=request.target, headers=list(request.headers))
+            )
+            content = self._http.send(h11.Data(data=request.body)) if request.body else b""
+            end = self._http.send(h11.EndOfMessage())
+        except (h11.LocalProtocolError, UnicodeError):
+            # Not h11's own words: they repeat the header's value.
+            raise AttemptFailed("the request's method, target or headers cannot be written") from None
+        return b"".join((head or b"", content or b"", end or b""))
+
+    async def _read(self, progress: Progress, max_answer: int) -> Answer:
+        response = await self._head()
+        progress.phase = Phase.BODY
+        headers = [(name.decode("ascii"), value.decode("latin-1")) for name, value in response.headers]
+        body = bytearray()
+        while type(event := await self._next_event()) is not h11.EndOfMessage:
+            if isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > max_answer:
+                    return Answer(response.status_code, headers, bytes(body[:max_answer]), truncated=True)
+        return Answer(response.status_code, headers, bytes(body))
+
+    async def _head(self) -> h11.Response:
+        for _ in range(MAX_INFORMATIONAL + 1):
+            event = await self._next_event()
+            if isinstance(event, h11.Response):
+                if len(event.headers) > MAX_HEADERS:
+                    raise AttemptFailed(f"malformed answer: more than {MAX_HEADERS} headers")
+                return event
+        raise AttemptFailed(f"malformed answer: more than {MAX_INFORMATIONAL} informational ones")
+
+    async def _next_event(self) -> _Event:
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            data = await self._stream.receive(_AT_ONCE)
+            if not data and self._http.their_state is h11.SEND_RESPONSE:
+                raise AttemptFailed("the connection was closed without an answer")
+            self._http.receive_data(data)
+        return event
+
+    def _begin_again(self) -> bool:
+        """Whether both sides are done and nothing came after the answer: it would be taken for the next one's."""
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        if self._http.trailing_data != (b"", False):
+            return False
+        self._http.start_next_cycle()
+        return True

@@ -1,0 +1,52 @@
+"""How far an attempt came, and what becomes of it when it goes no further."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+from callback_middleware.delivery import Answer, Blocked, Outcome, Phase, Unreachable, outcome_of
+from callback_middleware.errors import EgressRefused
+
+__all__ = ["AttemptFailed", "Progress", "concluded"]
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where one attempt is. Whoever carries it on moves the phase, so that a deadline can say what it cut off."""
+
+    phase: Phase = Phase.RESOLVE
+
+
+class AttemptFailed(Exception):  # noqa: N818 - what happened to an attempt; it never leaves this package
+    """There will be no answer. ``detail`` says why, and repeats nothing that the URL or the receiver said."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+
+async def concluded(answer: Awaitable[Answer], progress: Progress) -> Outcome:
+    """What an exchange came to. Only a cancellation, and what is a mistake of this library, is raised."""
+    try:
+        return outcome_of(await answer)
+    except EgressRefused as error:
+        return Blocked(error.rule, error.how_to_allow)
+    except AttemptFailed as error:
+        return Unreachable(progress.phase, error.detail)
+    except OSError as error:
+        return Unreachable(progress.phase, reason(error))
+
+
+def reason(error: OSError) -> str:
+    """Why a socket failed, in the operating system's or OpenSSL's own words and nobody else's."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"certificate refused: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or 'connection closed'}"
+    if isinstance(error, socket.gaierror):
+        return f"name not resolved: {error.strerror}"
+    return os.strerror(error.errno) if error.errno is not None else type(error).__name__

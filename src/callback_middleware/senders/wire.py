@@ -1,0 +1,75 @@
+"""What goes over the wire, the same for every sender, and how much may come back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import Final
+
+from callback_middleware.delivery import AttemptRequest
+from callback_middleware.hosts import Authority, HttpUrl
+
+__all__ = ["MAX_ANSWER", "MAX_HEAD", "MAX_HEADERS", "MAX_INFORMATIONAL", "WireRequest"]
+
+MAX_ANSWER: Final = 16 * 1024
+"""Bytes of an answer's body that are kept. What follows is not read: the connection is closed."""
+MAX_HEAD: Final = 32 * 1024
+"""Bytes of an answer's status line and headers, or of its trailers."""
+MAX_HEADERS: Final = 100
+"""Lines in an answer's head."""
+MAX_INFORMATIONAL: Final = 8
+"""1xx answers before the one that counts."""
+
+# The sender alone says where one message ends and the next begins, and in what form it wants the answer.
+_OWN: Final = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect"}
+    | {"proxy-connection", "accept-encoding"}
+)
+_WITH_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
+
+
+@cache
+def _user_agent() -> str:
+    return f"callback-middleware/{version('callback_middleware')}"
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """One request, complete.
+
+    Attributes:
+        target: Path and query, byte for byte as in the URL.
+        headers: Every header there is, ``Host`` first, framing last.
+        url: The whole URL as it was given.
+    """
+
+    method: str
+    url: str
+    authority: Authority
+    target: bytes
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+    @classmethod
+    def of(cls, request: AttemptRequest, url: HttpUrl) -> WireRequest:
+        """Complete a request's headers.
+
+        ``Host``, framing, hop-by-hop and ``Accept-Encoding`` are the sender's: given ones are left out.
+        A given ``User-Agent`` stays.
+        """
+        headers = [("Host", url.authority.text), ("Accept-Encoding", "identity")]
+        agent_given = False
+        for header in request.headers:
+            name = header[0].lower()
+            if name not in _OWN:
+                headers.append(header)
+                agent_given = agent_given or name == "user-agent"
+        if not agent_given:
+            headers.insert(1, ("User-Agent", _user_agent()))
+        body = request.body or b""
+        # RFC 9110, 8.6: a method that expects content says so even when there is none.
+        if body or request.body is not None or request.method in _WITH_CONTENT:
+            headers.append(("Content-Length", str(len(body))))
+        return cls(request.method, request.url, url.authority, url.target, headers, body)
