@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from callback_middleware import errors, ports, testing
-        from callback_middleware.delivery import Attempt, Delivery, Outcome, State
+    from callback_middleware.delivery import Attempt, Delivery, Outcome, State
     from callback_middleware.dispatcher import Dispatcher
     from callback_middleware.egress import EgressPolicy
     from callback_middleware.exchange import Exchange
