@@ -1,0 +1,1 @@
+"""The figures of ``docs/benchmarks.md``: ratios within one run, never single absolute times."""

@@ -1,0 +1,132 @@
+"""The applications that are measured: the seed's invoice route, bare and with every way to call back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import httpx
+from callback_middleware.fastapi import Callbacks
+from callback_middleware.senders.aiohttp import AiohttpSender
+from fastapi import APIRouter, BackgroundTasks, FastAPI
+from pydantic import BaseModel, HttpUrl
+
+from callback_middleware import CallbackMiddleware, EgressPolicy
+
+RECEIVED = {"msg": "Invoice received"}
+EVENT = {"description": "Payment celebration", "paid": True}
+
+
+class Invoice(BaseModel):
+    id: str
+    title: str | None = None
+    customer: str
+    total: float
+
+
+class InvoiceEvent(BaseModel):
+    description: str
+    paid: bool
+
+
+router = APIRouter()
+
+
+@router.post("{$callback_url}/invoices/{$request.body.id}")
+def invoice_notification(body: InvoiceEvent) -> None: ...
+
+
+def bare() -> FastAPI:
+    """No callback at all: what every way to call back is measured against."""
+    app = FastAPI()
+
+    @app.post("/invoices/")
+    async def create_invoice(invoice: Invoice, callback_url: HttpUrl | None = None) -> dict[str, str]:
+        return RECEIVED
+
+    return app
+
+
+def mounted() -> FastAPI:
+    """The middleware is mounted, and the measured route documents no callback."""
+    app = bare()
+    app.add_middleware(CallbackMiddleware, egress=EgressPolicy.development())
+
+    @app.post("/other/", callbacks=router.routes)
+    async def other(invoice: Invoice, callbacks: Callbacks, callback_url: HttpUrl) -> dict[str, str]:
+        return RECEIVED
+
+    return app
+
+
+def default_sender() -> FastAPI:
+    return _with_middleware()
+
+
+def aiohttp_sender() -> FastAPI:
+    return _with_middleware(sender=AiohttpSender())
+
+
+def _with_middleware(**options: Any) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(CallbackMiddleware, egress=EgressPolicy.development(), **options)
+
+    @app.post("/invoices/", callbacks=router.routes)
+    async def create_invoice(invoice: Invoice, callbacks: Callbacks, callback_url: HttpUrl) -> dict[str, str]:
+        callbacks.send(invoice_notification, InvoiceEvent(description="Payment celebration", paid=True))
+        return RECEIVED
+
+    return app
+
+
+def background_new_httpx() -> FastAPI:
+    """``BackgroundTasks`` with an httpx client of its own for every call, as most tutorials have it."""
+
+    async def notify(url: str) -> None:
+        async with httpx.AsyncClient() as client:
+            await client.post(url, json=EVENT)
+
+    return _with_background_tasks(lambda _: notify)
+
+
+def background_shared_httpx() -> FastAPI:
+    """``BackgroundTasks`` with one httpx client for the application."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with httpx.AsyncClient() as app.state.client:
+            yield
+
+    async def notify(app: FastAPI, url: str) -> None:
+        await app.state.client.post(url, json=EVENT)
+
+    return _with_background_tasks(lambda app: lambda url: notify(app, url), lifespan)
+
+
+def background_shared_aiohttp() -> FastAPI:
+    """``BackgroundTasks`` with one aiohttp session for the application."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with aiohttp.ClientSession() as app.state.client:
+            yield
+
+    async def notify(app: FastAPI, url: str) -> None:
+        async with app.state.client.post(url, json=EVENT) as response:
+            await response.read()
+
+    return _with_background_tasks(lambda app: lambda url: notify(app, url), lifespan)
+
+
+def _with_background_tasks(notifier: Callable[[FastAPI], Callable[[str], Any]], lifespan: Any = None) -> FastAPI:
+    app = FastAPI(lifespan=lifespan)
+    notify = notifier(app)
+
+    @app.post("/invoices/")
+    async def create_invoice(invoice: Invoice, tasks: BackgroundTasks, callback_url: HttpUrl) -> dict[str, str]:
+        tasks.add_task(notify, f"{callback_url}/invoices/{invoice.id}")
+        return RECEIVED
+
+    return app

@@ -1,0 +1,202 @@
+"""A load generator, a sink and a server, each where it disturbs the others least."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import socket
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.sharedctypes import Synchronized
+from typing import Any
+
+SERVER_CORE, LOAD_CORE = 0, 1
+
+
+ANSWER = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n{"ok":true}'
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one measured stretch of requests came to."""
+
+    requests: int
+    seconds: float
+    latencies: list[float]
+
+    @property
+    def rate(self) -> float:
+        """Requests per second."""
+        return self.requests / self.seconds
+
+    @property
+    def p99(self) -> float:
+        """Milliseconds."""
+        return statistics.quantiles(self.latencies, n=100)[98] * 1000 if len(self.latencies) > 1 else float("nan")
+
+
+class _Client(asyncio.Protocol):
+    """One kept-alive connection that asks again as soon as it is answered, until time is up."""
+
+    def __init__(self, request: bytes, end: float, latencies: list[float], done: asyncio.Future[None]) -> None:
+        self._request = request
+        self._end = end
+        self._latencies = latencies
+        self._done = done
+        self._received = b""
+        self._asked = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a TCP client gets
+        self._transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        self._asked = time.perf_counter()
+        if self._asked >= self._end:
+            self._transport.close()
+            return
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, blank, body = self._received.partition(b"\r\n\r\n")
+        if not blank:
+            return
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+        if len(body) < length:
+            return
+        if not head.startswith(b"HTTP/1.1 200"):
+            self._done.set_exception(RuntimeError(f"the server answered {self._received[:200]!r}"))
+            self._transport.close()
+            return
+        self._received = b""
+        self._latencies.append(time.perf_counter() - self._asked)
+        self._ask()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._done.done():
+            if exc is None:
+                self._done.set_result(None)
+            else:
+                self._done.set_exception(exc)
+
+
+async def _generate(port: int, request: bytes, connections: int, seconds: float) -> Load:
+    loop = asyncio.get_running_loop()
+    latencies: list[float] = []
+    start = time.perf_counter()
+    dones = [loop.create_future() for _ in range(connections)]
+    for done in dones:
+        await loop.create_connection(
+            lambda done=done: _Client(request, start + seconds, latencies, done),
+            "127.0.0.1",
+            port,  # type: ignore[misc]
+        )
+    await asyncio.gather(*dones)
+    return Load(len(latencies), time.perf_counter() - start, latencies)
+
+
+def generate(port: int, request: bytes, *, connections: int, seconds: float) -> Load:
+    """Load a server for this long, each connection with one request at a time."""
+    return asyncio.run(_generate(port, request, connections, seconds))
+
+
+def post(path: str, body: bytes) -> bytes:
+    """The bytes of one request."""
+    fields = ["host: localhost", "content-type: application/json", f"content-length: {len(body)}"]
+    return "\r\n".join([f"POST {path} HTTP/1.1", *fields, "", ""]).encode() + body
+
+
+class _Sink(asyncio.Protocol):
+    """A receiver: counts whole requests and answers each."""
+
+    def __init__(self, count: Synchronized[int]) -> None:
+        self._count = count
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what a TCP server gets
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, blank, body = self._received.partition(b"\r\n\r\n")
+        if not blank:
+            return
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+        if len(body) >= length:
+            self._received = b""
+            self._count.value += 1
+            self._transport.write(ANSWER)
+
+
+def _serve_sink(listening: socket.socket, count: Synchronized[int]) -> None:
+    os.sched_setaffinity(0, {LOAD_CORE})
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: _Sink(count), sock=listening)
+        await server.serve_forever()
+
+    asyncio.run(serve())
+
+
+def _serve_application(name: str, listening: socket.socket) -> None:
+    import uvicorn
+
+    from benchmarks import applications
+
+    os.sched_setaffinity(0, {SERVER_CORE})
+    config = uvicorn.Config(
+        getattr(applications, name)(),
+        loop="asyncio",
+        http="h11",
+        log_level="error",
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    asyncio.run(uvicorn.Server(config).serve([listening]))
+
+
+@contextmanager
+def _process(target: Any, listening: socket.socket, *arguments: Any) -> Iterator[int]:
+    process = multiprocessing.get_context("fork").Process(target=target, args=arguments, daemon=True)
+    process.start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        process.terminate()
+        process.join(10)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        listening.close()
+
+
+def _listen() -> socket.socket:
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    # Listening from now on: whoever connects before the process accepts waits in the backlog.
+    listening.listen(1024)
+    return listening
+
+
+@contextmanager
+def application(name: str) -> Iterator[int]:
+    """One of :mod:`benchmarks.applications` under uvicorn (asyncio, h11), pinned to a core. Yields its port."""
+    listening = _listen()
+    with _process(_serve_application, listening, name, listening) as port:
+        yield port
+
+
+@contextmanager
+def sink(count: Synchronized[int]) -> Iterator[int]:
+    """A receiver in a process of its own. Yields its port."""
+    listening = _listen()
+    with _process(_serve_sink, listening, listening, count) as port:
+        yield port

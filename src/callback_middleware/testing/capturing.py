@@ -1,0 +1,213 @@
+"""Callbacks in an application's own tests: no network, no waiting, and everything that happened to look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import anyio
+
+from callback_middleware.delivery import (
+    Answer,
+    Attempt,
+    AttemptRequest,
+    Delivery,
+    Outcome,
+    State,
+    Verdict,
+    outcome_of,
+)
+from callback_middleware.dispatcher import Dispatcher
+from callback_middleware.egress import EgressPolicy
+from callback_middleware.errors import ConfigurationError
+from callback_middleware.instrumentation.logs import LoggingObserver
+from callback_middleware.instrumentation.observers import Observers
+from callback_middleware.middleware import CallbackMiddleware
+from callback_middleware.outbox.memory import MemoryOutbox
+from callback_middleware.planning import Skip
+from callback_middleware.testing.clock import VirtualClock
+
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""What the virtual clock says when capturing begins."""
+
+_TOO_LONG: Final = timedelta(days=366)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One callback that was stored to be sent.
+
+    Attributes:
+        id: What ``send`` returned, and the ``webhook-id`` that the receiver would see.
+        callback: Its name.
+        method: HTTP method, upper case.
+        url: The whole destination.
+        headers: Names in lower case.
+        body: The exact bytes; None for none.
+        tags: As they were given.
+        due_at: Not sent before this.
+    """
+
+    id: UUID
+    callback: str
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None
+    tags: Mapping[str, str]
+    due_at: datetime
+
+    @property
+    def json(self) -> Any:
+        """The body, parsed."""
+        return json.loads(self.body or b"")
+
+
+class CapturedCallbacks:
+    """What an application's callbacks came to while :func:`capture` was active.
+
+    Attributes:
+        sent: Every callback that was stored to be sent, in order.
+        skipped: Every callback that was not, with its reason.
+        attempts: Every attempt of :meth:`drain`, in order.
+        clock: Stands still unless it is told to move; :meth:`drain` moves it.
+    """
+
+    def __init__(self) -> None:
+        self.sent: list[Sent] = []
+        self.skipped: list[Skip] = []
+        self.attempts: list[Attempt] = []
+        self.clock = VirtualClock(START)
+        self.outbox = MemoryOutbox(clock=self.clock)
+        self.observer = _Watcher(self)
+        self._answers: list[Outcome] = []
+        self._last: Outcome = outcome_of(Answer(200))
+
+    def answer(self, *answers: int | Outcome) -> None:
+        """Script what receivers answer from now on: statuses or outcomes, in turn; the last one stays.
+
+        Without a script every receiver answers 200.
+        """
+        self._answers.extend(outcome_of(Answer(one)) if isinstance(one, int) else one for one in answers)
+
+    def drain(self) -> Mapping[UUID, State]:
+        """Deliver everything, retries and delays included, by moving the clock; says where each delivery ended.
+
+        Works in ``def`` and ``async def`` tests: it runs an event loop of its own, in a thread.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(anyio.run, self._drain).result()
+
+    async def _drain(self) -> Mapping[UUID, State]:
+        dispatcher = Dispatcher(
+            self.outbox,
+            _Scripted(self),
+            egress=EgressPolicy(),
+            clock=self.clock,
+            observer=Observers(LoggingObserver(), self.observer),
+            chance=lambda: 0.5,
+        )
+        end = self.clock.now() + _TOO_LONG
+        while self.clock.now() < end:
+            await dispatcher.deliver_due()
+            deliveries = [await self.outbox.get(one.id) for one in self.sent]
+            waiting = [one.due_at for one in deliveries if not one.state.terminal]
+            if not waiting:
+                break
+            self.clock.advance(max(min(waiting) - self.clock.now(), timedelta()))
+        return {one.id: (await self.outbox.get(one.id)).state for one in self.sent}
+
+    def next_answer(self) -> Outcome:
+        if self._answers:
+            self._last = self._answers.pop(0)
+        return self._last
+
+
+class _Scripted:
+    """A sender that opens nothing."""
+
+    def __init__(self, captured: CapturedCallbacks) -> None:
+        self._captured = captured
+
+    async def send(self, request: AttemptRequest, *, egress: EgressPolicy, deadline: timedelta) -> Outcome:  # noqa: ARG002 - the port's shape
+        return self._captured.next_answer()
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+class _Watcher:
+    """Writes down what an observer is told."""
+
+    def __init__(self, captured: CapturedCallbacks) -> None:
+        self._captured = captured
+
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        for one in deliveries:
+            self._captured.sent.append(
+                Sent(one.id, one.callback, one.method, one.url, dict(one.headers), one.body, one.tags, one.due_at)
+            )
+
+    def skipped(self, skip: Skip) -> None:
+        self._captured.skipped.append(skip)
+
+    def lost(self, deliveries: Sequence[Delivery], error: Exception) -> None: ...
+
+    def attempted(self, delivery: Delivery, attempt: Attempt) -> None:  # noqa: ARG002 - the port's shape
+        self._captured.attempts.append(attempt)
+
+    def settled(self, delivery: Delivery, verdict: Verdict) -> None: ...
+
+
+@contextmanager
+def capture(app: object) -> Iterator[CapturedCallbacks]:
+    """Capture the callbacks of an application instead of sending them.
+
+    ::
+
+        with capture(app) as callbacks:
+            client.post("/invoices/?callback_url=https://example.org/events", json=invoice)
+        assert callbacks.sent[0].json == {"description": "Payment celebration", "paid": True}
+
+    The middleware keeps its own policies, so a destination that would be refused is refused here too. Outbox,
+    sender and clock are replaced until the block ends.
+
+    Args:
+        app: The application with the middleware added to it, or the middleware itself.
+
+    Raises:
+        ConfigurationError: No :class:`CallbackMiddleware` is mounted on it.
+    """
+    captured = CapturedCallbacks()
+    middleware = find_middleware(app)
+    with middleware.with_parts(
+        outbox=captured.outbox,
+        clock=captured.clock,
+        observer=Observers(LoggingObserver(), captured.observer),
+        dispatch=False,
+    ):
+        yield captured
+
+
+def find_middleware(app: object) -> CallbackMiddleware:
+    """The innermost :class:`CallbackMiddleware` around an application: the one that owns its requests."""
+    if hasattr(app, "build_middleware_stack") and getattr(app, "middleware_stack", None) is None:
+        # Starlette builds it at the first request, and this comes before.
+        app.middleware_stack = app.build_middleware_stack()  # type: ignore[attr-defined]
+    found: CallbackMiddleware | None = None
+    layer: Any = getattr(app, "middleware_stack", app)
+    while layer is not None:
+        if isinstance(layer, CallbackMiddleware):
+            found = layer
+        layer = getattr(layer, "app", None)
+    if found is None:
+        raise ConfigurationError(
+            f"{type(app).__name__} has no CallbackMiddleware: app.add_middleware(CallbackMiddleware), then capture(app)"
+        )
+    return found
