@@ -7,11 +7,12 @@ Where a registry says "globally reachable" of an anycast address that leads to a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, TypeAlias
 
-__all__ = ["Address", "Network", "carried_by", "literal", "special_purpose"]
+__all__ = ["Address", "Network", "address_of", "carried_by", "literal", "special_purpose"]
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -70,18 +71,19 @@ SPECIAL_PURPOSE: Final[Mapping[str, str | None]] = {
     "ff00::/8": "multicast",
 }
 
-_CARRIERS: Final[Sequence[tuple[IPv6Network, int]]] = [
-    # A prefix, and how many bits follow the IPv4 address in it.
-    (IPv6Network("::/96"), 0),
-    (IPv6Network("::ffff:0:0/96"), 0),
-    (IPv6Network("::ffff:0:0:0/96"), 0),
-    (IPv6Network("64:ff9b::/96"), 0),
-    (IPv6Network("2002::/16"), 80),
+_CARRIERS: Final[Sequence[tuple[IPv6Network, Callable[[int], int]]]] = [
+    (IPv6Network("::/96"), lambda bits: bits),
+    (IPv6Network("::ffff:0:0/96"), lambda bits: bits),
+    (IPv6Network("::ffff:0:0:0/96"), lambda bits: bits),
+    (IPv6Network("64:ff9b::/96"), lambda bits: bits),
+    # RFC 6052, 2.2: in a /48, 16 bits stand before the octet "u" and 16 after it.
+    (IPv6Network("64:ff9b:1::/48"), lambda bits: (bits >> 64 & 0xFFFF) << 16 | bits >> 40 & 0xFFFF),
+    (IPv6Network("2002::/16"), lambda bits: bits >> 80),
+    # RFC 4380, 4: the client, with every bit inverted.
+    (IPv6Network("2001::/32"), lambda bits: ~bits),
 ]
-_LOCAL_TRANSLATION: Final = IPv6Network("64:ff9b:1::/48")
-_TEREDO: Final = IPv6Network("2001::/32")
-_ISATAP: Final = 0x0000_5EFE
-_ISATAP_UNIVERSAL: Final = 0x0200_5EFE
+_ISATAP: Final = frozenset({0x0000_5EFE, 0x0200_5EFE})
+"""The upper half of an interface identifier (RFC 5214, 6.1): any prefix may stand before it."""
 _LOOPBACK: Final = 1
 _LOW_32_BITS: Final = 0xFFFF_FFFF
 
@@ -94,6 +96,12 @@ def _longest_first(table: Mapping[str, str | None]) -> Sequence[tuple[Network, s
 _TABLE: Final = _longest_first(SPECIAL_PURPOSE)
 
 
+@lru_cache(maxsize=4096)
+def address_of(text: str) -> Address:
+    """``ipaddress.ip_address``, remembered. Raises ``ValueError``."""
+    return ip_address(text)
+
+
 def literal(host: str) -> Address | None:
     """The address that a URL's host spells, brackets included for IPv6, or None for a name.
 
@@ -104,7 +112,7 @@ def literal(host: str) -> Address | None:
     if ":" in bare and bare == host:
         return None
     try:
-        return ip_address(bare)
+        return address_of(bare)
     except ValueError:
         return None
 
@@ -114,20 +122,13 @@ def carried_by(address: Address) -> IPv4Address | None:
 
     Covers mapped, compatible and translated addresses, NAT64 (RFC 6052, both prefixes), 6to4, Teredo and ISATAP.
     """
-    if isinstance(address, IPv4Address):
-        return None
     bits = int(address)
-    if address in _TEREDO:
-        return IPv4Address(~bits & _LOW_32_BITS)  # the client, stored inverted: RFC 4380, 4
-    if address in _LOCAL_TRANSLATION:
-        # RFC 6052, 2.2 for a /48: 16 bits, the octet u, 16 bits.
-        return IPv4Address((bits >> 64 & 0xFFFF) << 16 | bits >> 40 & 0xFFFF)
-    if bits <= _LOOPBACK:  # "::" and "::1" only look IPv4-compatible
+    if address.version == 4 or bits <= _LOOPBACK:  # noqa: PLR2004 - "::" and "::1" only look IPv4-compatible
         return None
-    for prefix, following in _CARRIERS:
+    for prefix, unpack in _CARRIERS:
         if address in prefix:
-            return IPv4Address(bits >> following & _LOW_32_BITS)
-    if bits >> 32 & _LOW_32_BITS in (_ISATAP, _ISATAP_UNIVERSAL):  # RFC 5214, 6.1
+            return IPv4Address(unpack(bits) & _LOW_32_BITS)
+    if bits >> 32 & _LOW_32_BITS in _ISATAP:
         return IPv4Address(bits & _LOW_32_BITS)
     return None
 

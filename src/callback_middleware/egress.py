@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, ip_network
 from typing import Final
 
-from callback_middleware.addresses import Address, Network, carried_by, special_purpose
+from callback_middleware.addresses import Address, Network, address_of, carried_by, special_purpose
 from callback_middleware.errors import ConfigurationError, EgressRefused
 from callback_middleware.hosts import DEFAULT_PORTS, HIGHEST_PORT, Authority, HttpUrl, shown
 
@@ -150,7 +150,7 @@ class _Hosts:
         if not self.networks:
             return False
         try:
-            return _within(ip_address(host), self.networks)
+            return _within(address_of(host), self.networks)
         except ValueError:
             return False
 
@@ -188,7 +188,7 @@ def _parsed(address: str | Address) -> Address:
     if not isinstance(address, str):
         return address
     try:
-        return ip_address(address)
+        return address_of(address)
     except ValueError:
         raise EgressRefused(f"{shown(address)} is no address", "no policy allows it: write an IP address") from None
 

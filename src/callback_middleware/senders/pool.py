@@ -8,25 +8,21 @@ from __future__ import annotations
 import ssl
 import weakref
 from collections.abc import Sequence
-from typing import Final
 
 import anyio
-from anyio.lowlevel import RunVar
 
 from callback_middleware.delivery import Answer, Phase
 from callback_middleware.egress import EgressPolicy
+from callback_middleware.eventloop import LoopLocal
 from callback_middleware.senders.http11 import HttpConnection
 from callback_middleware.senders.idle import ConnectionKey, IdleConnections, PoolLimits
 from callback_middleware.senders.progress import Progress
-from callback_middleware.senders.resolver import Lookup, Resolver, system_lookup
+from callback_middleware.senders.resolver import ADDRESSES_TRIED, Lookup, Resolver, system_lookup
 from callback_middleware.senders.streams import Stream
 from callback_middleware.senders.tls import checked_context, default_context
 from callback_middleware.senders.wire import WireRequest
 
 __all__ = ["Pool"]
-
-ADDRESSES_TRIED: Final = 4
-"""Of one name, in one attempt. A stranger's name with a thousand addresses makes nobody a port scanner."""
 
 
 class Pool:
@@ -43,7 +39,7 @@ class Pool:
         self._limits = limits
         self._lookup = lookup
         # A test client runs a new loop for every request, and what an old loop opened is of no use to the next.
-        self._of_this_loop: RunVar[_LoopConnections | None] = RunVar("callback-connections", None)
+        self._of_this_loop: LoopLocal[_LoopConnections] = LoopLocal()
 
     async def exchange(
         self, request: WireRequest, *, egress: EgressPolicy, progress: Progress, max_answer: int
@@ -124,8 +120,8 @@ class _LoopConnections:
 
     def take(self, keys: Sequence[ConnectionKey]) -> tuple[ConnectionKey, HttpConnection] | None:
         """A connection that was idle and still is, to any of these."""
-        for connection in self._idle.expired(now=anyio.current_time()):
-            connection.close()
+        for expired in self._idle.expired(now=anyio.current_time()):
+            expired.close()
         for key in keys:
             while (connection := self._idle.take(key)) is not None:
                 # Whatever came meanwhile answers nothing that was asked: a 200 sent in advance would accept the

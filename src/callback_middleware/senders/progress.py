@@ -21,7 +21,7 @@ class Progress:
     phase: Phase = Phase.RESOLVE
 
 
-class AttemptFailed(Exception):  # noqa: N818 - what happened to an attempt; it never leaves this package
+class AttemptFailed(Exception):
     """There will be no answer. ``detail`` says why, and repeats nothing that the URL or the receiver said."""
 
     def __init__(self, detail: str) -> None:

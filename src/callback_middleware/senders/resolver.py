@@ -10,23 +10,24 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import anyio
-from anyio import from_thread, lowlevel
 
 from callback_middleware.addresses import Address
 from callback_middleware.egress import EgressPolicy
+from callback_middleware.eventloop import caller
 from callback_middleware.hosts import Authority
 from callback_middleware.senders.progress import AttemptFailed, reason
 
-__all__ = ["Lookup", "Resolver", "system_lookup"]
+__all__ = ["ADDRESSES_TRIED", "Lookup", "Resolver", "system_lookup"]
 
 Lookup: TypeAlias = Callable[[str], Sequence[Address]]
 """Resolves a name, with a final dot if it is absolute. Blocking; raises ``OSError``; called in threads."""
 
+ADDRESSES_TRIED: Final = 4
+"""Of one name, in one attempt. A stranger's name with a thousand addresses makes nobody a port scanner."""
 THREADS: Final = 32
 TIMEOUT: Final = 5.0
 _LOCALHOST: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
@@ -39,7 +40,7 @@ def system_lookup(name: str) -> Sequence[Address]:
     return tuple(dict.fromkeys(_address(sockaddr) for *_, sockaddr in found))
 
 
-def _address(sockaddr: tuple[str | int, ...]) -> Address:
+def _address(sockaddr: tuple[Any, ...]) -> Address:
     text = str(sockaddr[0])
     scope = sockaddr[3] if len(sockaddr) > 3 else 0  # noqa: PLR2004 - (host, port, flow, scope) for IPv6
     # A scope is kept, so that the policy sees it and refuses.
@@ -95,7 +96,7 @@ class Resolver:
 
     def _begin(self, name: str) -> _Result:
         result = self._under_way[name] = _Result()
-        token = lowlevel.current_token()
+        call_in_loop = caller()
 
         def look_up() -> None:
             try:
@@ -104,8 +105,7 @@ class Resolver:
                 result.failure = reason(error)
             except Exception as error:  # noqa: BLE001 - a lookup is somebody else's code; whoever waits must be told
                 result.failure = f"name not resolved: {type(error).__name__}"
-            with suppress(RuntimeError):  # the loop ended: nobody waits
-                from_thread.run_sync(finish, token=token)
+            call_in_loop(finish)  # where the loop has ended, nobody waits
 
         def finish() -> None:
             del self._under_way[name]
