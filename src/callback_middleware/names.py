@@ -1,0 +1,110 @@
+"""What is known of the names that an operation's requests carry.
+
+A source (FastAPI's routes, an OpenAPI document) fills this in. Expressions use it to tell a typo from a parameter
+at start-up, to find the alias behind a Python name, and to apply declared defaults.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from callback_middleware.values import MISSING, Missing, Value
+
+Location: TypeAlias = Literal["path", "query", "header"]
+
+#: Where ``{$name}`` is looked for, in this order; a member of the body comes last.
+LOCATIONS: Final[tuple[Location, ...]] = ("path", "query", "header")
+
+# A document says nothing by declaring these as parameters (OpenAPI 3.2, Parameter Object), so none is missed.
+_NEVER_DECLARED: Final = frozenset({"accept", "content-type", "authorization"})
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter that an operation declares. Cookies are none: they have no runtime expression.
+
+    Attributes:
+        name: The name on the wire, the alias where there is one.
+        location: Where it is sent.
+        python_name: What the handler calls it, if that differs.
+        default: The JSON value that holds where the client sends nothing; MISSING if there is none.
+    """
+
+    name: str
+    location: Location
+    python_name: str | None = None
+    default: Value | Missing = MISSING
+
+    def is_called(self, name: str) -> bool:
+        """Whether this is a name of it on the wire. Those of headers have no case."""
+        return self.name.lower() == name.lower() if self.location == "header" else self.name == name
+
+
+@dataclass(frozen=True, slots=True)
+class BodyField:
+    """A top-level member that the request body's schema or model declares; attributes as of :class:`Parameter`."""
+
+    name: str
+    python_name: str | None = None
+    default: Value | Missing = MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names that one operation's requests may carry.
+
+    Attributes:
+        parameters: Every path, query and header parameter; None if they are unknown, or others are welcome.
+        body: Every top-level member of the body; None likewise; empty for an operation without a body.
+    """
+
+    parameters: tuple[Parameter, ...] | None = None
+    body: tuple[BodyField, ...] | None = None
+
+    def parameters_called(self, name: str) -> list[Parameter]:
+        """The declared parameters that ``{$name}`` may mean, in the order in which they are asked for."""
+        declared = self.parameters or ()
+        on_the_wire = [one for one in declared if one.is_called(name)]
+        in_python = [one for one in declared if one.python_name == name and one not in on_the_wire]
+        return sorted(on_the_wire + in_python, key=lambda one: LOCATIONS.index(one.location))
+
+    def body_field_called(self, name: str) -> BodyField | None:
+        """The declared top-level member of that name, on the wire or else in Python."""
+        declared = self.body or ()
+        on_the_wire = (one for one in declared if one.name == name)
+        in_python = (one for one in declared if one.python_name == name)
+        return next(on_the_wire, None) or next(in_python, None)
+
+    def parameter(self, location: Location, name: str) -> Parameter | None:
+        """The parameter of that name on the wire in one location."""
+        declared = self.parameters or ()
+        return next((one for one in declared if one.location == location and one.is_called(name)), None)
+
+    def body_field(self, name: str) -> BodyField | None:
+        """The top-level member of that name on the wire."""
+        return next((one for one in self.body or () if one.name == name), None)
+
+    def rules_out(self, location: Location, name: str) -> bool:
+        """Whether it is certain that the operation declares no such parameter, though it could."""
+        if self.parameters is None or (location == "header" and name.lower() in _NEVER_DECLARED):
+            return False
+        return self.parameter(location, name) is None
+
+    def rules_out_member(self, name: str) -> bool:
+        """Whether it is certain that the body declares no such member."""
+        return self.body is not None and self.body_field(name) is None
+
+    def all(self) -> Iterable[str]:
+        """Every declared name on the wire."""
+        parameters = [one.name for one in self.parameters or ()]
+        return dict.fromkeys(parameters + [one.name for one in self.body or ()])
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that ``name`` is most likely a misspelling of."""
+    folded = {one.lower().replace("-", "_"): one for one in known}
+    matches = difflib.get_close_matches(name.lower().replace("-", "_"), folded, n=1)
+    return folded[matches[0]] if matches else None
