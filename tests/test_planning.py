@@ -31,13 +31,15 @@ def exchange(
     return Exchange.build(url=f"https://api.example/invoices/?{query}", body=body, **given)
 
 
-def callback(expression: str = URL, parameters: Sequence[CallbackParameter] = (), **options: Any) -> Callback:
+def callback(
+    expression: str = URL, parameters: Sequence[CallbackParameter] = (), declared: Body = BODY, **options: Any
+) -> Callback:
     return compile_callback(
         name="paid",
         method="POST",
         expression=expression,
         options=delivery_options(**options),
-        body=options.pop("declared", BODY),
+        body=declared,
         parameters=parameters,
     )
 
