@@ -10,14 +10,15 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, TypeAlias
 
 import anyio
+from anyio import from_thread, lowlevel
 
 from callback_middleware.addresses import Address
 from callback_middleware.egress import EgressPolicy
-from callback_middleware.eventloop import caller
 from callback_middleware.hosts import Authority
 from callback_middleware.senders.progress import AttemptFailed, reason
 
@@ -96,7 +97,7 @@ class Resolver:
 
     def _begin(self, name: str) -> _Result:
         result = self._under_way[name] = _Result()
-        call_in_loop = caller()
+        token = lowlevel.current_token()
 
         def look_up() -> None:
             try:
@@ -105,7 +106,8 @@ class Resolver:
                 result.failure = reason(error)
             except Exception as error:  # noqa: BLE001 - a lookup is somebody else's code; whoever waits must be told
                 result.failure = f"name not resolved: {type(error).__name__}"
-            call_in_loop(finish)  # where the loop has ended, nobody waits
+            with suppress(RuntimeError):  # the loop has ended: nobody waits
+                from_thread.run_sync(finish, token=token)
 
         def finish() -> None:
             del self._under_way[name]
