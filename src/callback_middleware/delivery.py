@@ -103,6 +103,8 @@ class Delivery:
         tags: Searchable by operators.
         run: 1, and one more for every replay.
         attempts: Attempts settled in this run.
+        expires_at: No attempt starts after this; None for never.
+        reason: Why it is dead; empty unless it is.
     """
 
     id: UUID
@@ -122,10 +124,13 @@ class Delivery:
     state: State = State.PENDING
     run: int = 1
     attempts: int = 0
+    expires_at: datetime | None = None
+    reason: str = ""
 
     @classmethod
     def of(cls, plan: Plan, *, now: datetime, retry: RetryPolicy, deadline: timedelta) -> Delivery:
         """The delivery that a plan becomes at ``now``; ``retry`` and ``deadline`` apply where the plan has none."""
+        policy, due_at = plan.retry or retry, plan.due(now)
         return cls(
             id=plan.id,
             operation=plan.operation,
@@ -136,8 +141,9 @@ class Delivery:
             headers=plan.headers,
             body=plan.body,
             created_at=now,
-            due_at=plan.due(now),
-            retry=plan.retry if plan.retry is not None else retry,
+            due_at=due_at,
+            expires_at=None if policy.max_age is None else due_at + policy.max_age,
+            retry=policy,
             deadline=plan.deadline if plan.deadline is not None else deadline,
             dedupe=plan.dedupe,
             tags=plan.tags,

@@ -1,0 +1,123 @@
+"""What structured concurrency leaves out, and a library that is mounted into somebody else's program needs.
+
+A task that belongs to no task group, an event that any thread may set without waiting, and a variable per loop;
+on asyncio and on trio, which is imported only where it is already running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+from typing import Final, Generic, TypeAlias, TypeVar
+
+import anyio
+import anyio.lowlevel
+
+logger = logging.getLogger("callback_middleware")
+
+Value = TypeVar("Value")
+
+_Caller: TypeAlias = Callable[[Callable[[], object]], bool]
+"""Has a function called soon in one event loop, from any thread, without waiting; False where that loop is over."""
+
+_tasks: Final[set[asyncio.Task[None]]] = set()
+"""asyncio itself holds tasks weakly: one that nobody refers to may vanish in the middle."""
+
+
+def spawn(function: Callable[[], Awaitable[object]]) -> None:
+    """Run a function in a task of the running event loop that belongs to no task group, until it or the loop ends.
+
+    It starts in an empty context: what outlives a request keeps none of its variables. What it raises is logged
+    and goes no further (on trio it would end the program).
+    """
+
+    async def guarded() -> None:
+        try:
+            await function()
+        except Exception:
+            logger.exception("a background task of the callback middleware failed")
+
+    loop = _native_loop()
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        task = loop.create_task(guarded(), context=Context())
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
+    else:
+        import trio
+
+        trio.lowlevel.spawn_system_task(guarded)
+
+
+class Bell:
+    """An event of the event loop that made it, which any thread may ring, and which can be waited for again and again.
+
+    A ring that nobody waits for is kept, once, for whoever waits next.
+    """
+
+    def __init__(self) -> None:
+        self._call = _caller()
+        self._event = anyio.Event()
+        self._rung = False
+
+    def ring(self) -> bool:
+        """Wake those who wait, soon, and return at once. False if the bell's loop is over: nobody will ever hear it."""
+        if self._rung:
+            return True
+        self._rung = True
+        return self._call(self._wake)
+
+    async def wait(self) -> None:
+        """Return when the bell has rung. Only in the loop that made it."""
+        event = self._event
+        await event.wait()
+        # Of several who waited together, the first one rearms it.
+        if self._event is event:
+            self._event = anyio.Event()
+            self._rung = False
+
+    def _wake(self) -> None:
+        self._event.set()
+
+
+class LoopLocal(Generic[Value]):
+    """A variable with one value per event loop. The value goes when its loop does."""
+
+    def __init__(self) -> None:
+        self._variable: anyio.lowlevel.RunVar[Value | None] = anyio.lowlevel.RunVar("LoopLocal", None)
+
+    def get(self) -> Value | None:
+        """The running loop's value; None where it has none."""
+        return self._variable.get()
+
+    def set(self, value: Value | None) -> None:
+        """Give the running loop a value, or None to take it away."""
+        self._variable.set(value)
+
+
+def _native_loop() -> object:
+    token: object = anyio.lowlevel.current_token()
+    # anyio before 4.11 hands out the loop itself.
+    return getattr(token, "native_token", token)
+
+
+def _caller() -> _Caller:
+    """How any thread calls into the event loop that is running now."""
+    loop = _native_loop()
+    if isinstance(loop, asyncio.AbstractEventLoop):
+        return _unless(RuntimeError, loop.call_soon_threadsafe)
+    import trio
+
+    return _unless(trio.RunFinishedError, trio.lowlevel.current_trio_token().run_sync_soon)
+
+
+def _unless(loop_is_over: type[Exception], call_soon: Callable[[Callable[[], object]], object]) -> _Caller:
+    def call(function: Callable[[], object]) -> bool:
+        try:
+            call_soon(function)
+        except loop_is_over:
+            return False
+        return True
+
+    return call

@@ -1,0 +1,35 @@
+"""Keys under which a notification is sent only once in a while."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime, timedelta
+from typing import Final, TypeAlias
+
+from callback_middleware.delivery import Delivery
+
+REMEMBERED_FOR: Final = timedelta(hours=24)
+
+_Key: TypeAlias = tuple[str, str, str]
+
+
+class RecentKeys:
+    """The dedupe keys of the last 24 hours, each of one callback of one operation."""
+
+    def __init__(self) -> None:
+        self._keys: set[_Key] = set()
+        self._ends: deque[tuple[datetime, _Key]] = deque()
+
+    def admit(self, delivery: Delivery, now: datetime) -> bool:
+        """Remember a delivery's key. False if it is remembered already; True if it has none."""
+        if delivery.dedupe is None:
+            return True
+        while self._ends and self._ends[0][0] <= now:
+            self._keys.discard(self._ends.popleft()[1])
+        # Two operations may name their callbacks alike, and must not silence each other.
+        key = (delivery.operation, delivery.callback, delivery.dedupe)
+        if key in self._keys:
+            return False
+        self._keys.add(key)
+        self._ends.append((now + REMEMBERED_FOR, key))
+        return True

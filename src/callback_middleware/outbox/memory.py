@@ -1,0 +1,133 @@
+"""An outbox in memory: the default, for tests and first steps. What is in it ends with the process."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import ClassVar
+from uuid import UUID
+
+import anyio
+
+from callback_middleware.clock import SystemClock
+from callback_middleware.delivery import Attempt, Claim, Delivery, Fence, Origin, Settlement, State
+from callback_middleware.eventloop import Bell, LoopLocal
+from callback_middleware.outbox.ledger import NEVER, Ledger
+from callback_middleware.ports import Batch, Clock, PutReport
+from callback_middleware.verdicts import SUSPICIONS
+
+logger = logging.getLogger("callback_middleware")
+
+
+@dataclass(slots=True, eq=False)
+class _Room:
+    """Where one event loop waits for news, and until when it would without."""
+
+    bell: Bell
+    until: datetime
+
+
+class MemoryOutbox:
+    """An :class:`~callback_middleware.ports.Outbox` and its log that keep nothing beyond the process.
+
+    Safe between threads and event loops; a loop that ended while it waited harms nobody. It never raises
+    :class:`~callback_middleware.errors.OutboxUnavailable`.
+
+    Args:
+        clock: Says what is due and which leases have ended; default the system's.
+        keep: How many terminal deliveries, with their attempts, the log remembers: the last ones. An id is known
+            as long.
+    """
+
+    durable: ClassVar[bool] = False
+
+    def __init__(self, *, clock: Clock | None = None, keep: int = 1000) -> None:
+        self._clock: Clock = clock or SystemClock()
+        self._ledger = Ledger(keep)
+        # Held for moments, and never while waiting: any thread and any loop may put.
+        self._lock = threading.Lock()
+        self._room: LoopLocal[_Room] = LoopLocal()
+        self._rooms: list[_Room] = []
+        self._warned = False
+
+    async def put(self, batch: Batch) -> PutReport:
+        now = self._clock.now()
+        with self._lock:
+            report = self._ledger.put(batch.deliveries, now)
+            self._tell_news(now)
+        if report.stored and not self._warned:
+            self._warned = True
+            logger.warning(
+                "callbacks wait in memory: those not delivered when the process ends are lost (MemoryOutbox)"
+            )
+        return report
+
+    async def claim(
+        self, limit: int, lease: timedelta, *, per_origin: int, busy: Mapping[Origin, int]
+    ) -> Sequence[Claim]:
+        now = self._clock.now()
+        with self._lock:
+            claimed = self._ledger.claim(limit, now, now + lease, per_origin=per_origin, busy=busy)
+        for delivery in claimed.killers:
+            logger.error(
+                "delivery %s of %s to %s is dead: it %s %d times",
+                *(delivery.id, delivery.callback, delivery.origin, delivery.reason, SUSPICIONS),
+            )
+        return claimed.claims
+
+    async def extend(self, claims: Sequence[Claim], lease: timedelta) -> frozenset[Fence]:
+        until = self._clock.now() + lease
+        with self._lock:
+            return self._ledger.extend([claim.fence for claim in claims], until)
+
+    async def settle(self, settlements: Sequence[Settlement]) -> frozenset[Fence]:
+        now = self._clock.now()
+        with self._lock:
+            applied = self._ledger.settle(settlements, now)
+            self._tell_news(now)
+        return applied
+
+    async def wait(self, timeout: timedelta) -> None:  # noqa: ASYNC109 - the port's: reaching it is no error
+        """Return when something was put or came due, or a lease ended, since the last wait on this event loop.
+
+        What was due before and was not claimed is no news: its caller had no room for it.
+        """
+        room = self._room.get()
+        if room is None:
+            room = _Room(Bell(), NEVER)
+            self._room.set(room)
+            # For what was put before anybody waited here.
+            room.bell.ring()
+            with self._lock:
+                self._rooms.append(room)
+        with self._lock:
+            room.until = self._ledger.next_due
+        pause = min(timeout, room.until - self._clock.now())
+        with anyio.move_on_after(max(pause.total_seconds(), 0)):
+            await room.bell.wait()
+
+    async def aclose(self) -> None:
+        """Nothing is held open, and nothing is forgotten."""
+
+    async def get(self, delivery: UUID) -> Delivery:
+        with self._lock:
+            return self._ledger.get(delivery)
+
+    async def attempts(self, delivery: UUID) -> Sequence[Attempt]:
+        with self._lock:
+            return self._ledger.attempts(delivery)
+
+    async def counts(self) -> Mapping[State, int]:
+        """How many deliveries are in each state; of terminal ones, those that are still remembered."""
+        with self._lock:
+            return self._ledger.counts()
+
+    def _tell_news(self, now: datetime) -> None:
+        """Wake every event loop that would sleep beyond the news: once, however much was put."""
+        news, self._ledger.news = self._ledger.news, NEVER
+        if news is NEVER:
+            return
+        self._rooms = [room for room in self._rooms if not (news <= now or news < room.until) or room.bell.ring()]

@@ -1,0 +1,128 @@
+"""What is due, origin by origin: the order in which an outbox in memory hands deliveries out.
+
+Every origin has a heap of its own, by due time. Origins whose first item is due stand in a ring and take turns; the
+others are parked in one heap of origins, by the time of their first item. So taking costs what is taken, the origins
+visited for it, and the origins that came due since; of 100,000 items parked, or due at one busy origin, it sees one.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, deque
+from datetime import datetime
+from heapq import heappop, heappush
+from uuid import UUID
+
+from callback_middleware.delivery import Origin
+
+
+class _Queue:
+    """One origin's items, the first due first."""
+
+    __slots__ = ("heap", "looks", "origin", "ready")
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.heap: list[tuple[datetime, int, UUID]] = []
+        self.ready = False
+        # When the heap of origins will look at this one, the next look last. Several, because an earlier item leaves
+        # the later look where it is; none twice, and each for an item that waits until then: they cannot pile up.
+        self.looks: list[datetime] = []
+
+
+class Rotation:
+    """Items by due time, taken origin by origin. Not safe between threads: its owner has the lock."""
+
+    def __init__(self) -> None:
+        self._queues: dict[Origin, _Queue] = {}
+        self._ring: deque[_Queue] = deque()
+        self._parked: list[tuple[datetime, int, _Queue]] = []
+        # An item that was taken out in the middle stays in its heap until it surfaces; its ticket tells.
+        self._tickets: dict[UUID, int] = {}
+        self._numbers = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    def add(self, item: UUID, origin: Origin, due: datetime, now: datetime) -> bool:
+        """Add an item that is not in it. True if an origin that had nothing due has now."""
+        queue = self._queues.get(origin)
+        if queue is None:
+            queue = self._queues[origin] = _Queue(origin)
+        ticket = self._tickets[item] = next(self._numbers)
+        heappush(queue.heap, (due, ticket, item))
+        return self._place(queue, due, now)
+
+    def discard(self, item: UUID) -> None:
+        """Take an item out, wherever it stands, if it is in it."""
+        self._tickets.pop(item, None)
+
+    def take(self, limit: int, now: datetime, *, per_origin: int, busy: Counter[Origin]) -> list[UUID]:
+        """Take at most ``limit`` items that are due, one of each origin in turn, going on where the last call ended.
+
+        Args:
+            limit: At least 1.
+            now: What is due later stays.
+            per_origin: An origin with this many in ``busy`` is left out, and keeps its turn.
+            busy: How many of each origin are out; what is taken is added.
+        """
+        self._wake(now)
+        taken: list[UUID] = []
+        left_out: list[_Queue] = []
+        while self._ring and len(taken) < limit:
+            queue = self._ring.popleft()
+            if busy[queue.origin] >= per_origin:
+                left_out.append(queue)
+                continue
+            # An item that was discarded may have been all that was due.
+            if self._due(queue, now):
+                _, _, item = heappop(queue.heap)
+                del self._tickets[item]
+                taken.append(item)
+                busy[queue.origin] += 1
+            # Only who has something due stands in the ring: `add` tells by it whether it brought news.
+            queue.ready = False
+            self._place_head(queue, now)
+        self._ring.extendleft(reversed(left_out))
+        return taken
+
+    def next_due(self) -> datetime | None:
+        """When the next origin that had nothing due at the last :meth:`take` has something, or had since."""
+        return self._parked[0][0] if self._parked else None
+
+    def _place(self, queue: _Queue, due: datetime, now: datetime) -> bool:
+        if queue.ready:
+            return False
+        if due <= now:
+            queue.ready = True
+            self._ring.append(queue)
+            return True
+        if not queue.looks or due < queue.looks[-1]:
+            queue.looks.append(due)
+            heappush(self._parked, (due, next(self._numbers), queue))
+        return False
+
+    def _wake(self, now: datetime) -> None:
+        """Let the origins into the ring whose first item has come due."""
+        while self._parked and self._parked[0][0] <= now:
+            _, _, queue = heappop(self._parked)
+            queue.looks.pop()
+            if not queue.ready:
+                self._place_head(queue, now)
+
+    def _place_head(self, queue: _Queue, now: datetime) -> None:
+        """Put an origin that is not in the ring where its first item belongs; forget it if there is none."""
+        self._surface(queue)
+        if queue.heap:
+            self._place(queue, queue.heap[0][0], now)
+        elif self._queues.get(queue.origin) is queue:
+            del self._queues[queue.origin]
+
+    def _due(self, queue: _Queue, now: datetime) -> bool:
+        self._surface(queue)
+        return bool(queue.heap) and queue.heap[0][0] <= now
+
+    def _surface(self, queue: _Queue) -> None:
+        heap = queue.heap
+        while heap and self._tickets.get(heap[0][2]) != heap[0][1]:
+            heappop(heap)
