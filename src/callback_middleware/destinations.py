@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -41,17 +41,28 @@ class Destination:
 
     Attributes:
         url: Absolute and ASCII: exactly what goes on the wire, with no fragment and no userinfo.
-        scheme: ``http`` or ``https``.
-        host: Lower case, in A-labels; an IPv6 address without its brackets.
-        port: The scheme's own where the URL has none.
+        authority: Whom it goes to.
         target: Path and query: the request target of HTTP/1.1.
     """
 
     url: str
-    scheme: str
-    host: str
-    port: int
+    authority: Authority
     target: str
+
+    @property
+    def scheme(self) -> str:
+        """``http`` or ``https``."""
+        return self.authority.scheme
+
+    @property
+    def host(self) -> str:
+        """Lower case, in A-labels; an IPv6 address without its brackets."""
+        return self.authority.host
+
+    @property
+    def port(self) -> int:
+        """The scheme's own where the URL has none."""
+        return self.authority.port
 
     @property
     def origin(self) -> str:
@@ -66,7 +77,7 @@ class Destination:
         Raises:
             EgressRefused: No policy allows it; the message quotes neither path nor query nor userinfo.
         """
-        base = _Base.parse(url)
+        base = _base(url)
         return _destination(base.authority, base.path, base.query)
 
 
@@ -77,22 +88,24 @@ class _Base(NamedTuple):
     path: str
     query: str
 
-    @classmethod
-    def parse(cls, url: str) -> _Base:
-        """Read a URL strictly. Raises :class:`EgressRefused`."""
-        if len(url) > MAX_LENGTH:
-            raise _refused(f"the URL is longer than {MAX_LENGTH} characters", "shorten it")
-        split = HttpUrl.of(url)
-        if split.authority.scheme not in ("http", "https"):
-            raise _refused(f"the scheme {excerpt(split.authority.scheme)} is not HTTP", "write https")
-        path, _, query = split.target.decode("ascii").partition("?")
-        if (illegal := illegal_in_path(path)) is not None:
-            raise _refused(f"the URL's path has an illegal character, {excerpt(path[illegal])}", "percent-encode it")
-        if (illegal := illegal_in_query(query)) is not None:
-            raise _refused(f"the URL's query has an illegal character, {excerpt(query[illegal])}", "percent-encode it")
-        if dot_segment(path) is not None:
-            raise _refused("the URL's path has a . or .. segment", "write the path that it leads to")
-        return cls(split.authority, path, query)
+
+# A receiver hands over one URL again and again. At most 8 MiB, whatever strangers send; refusals are not remembered.
+@lru_cache(maxsize=1024)
+def _base(url: str) -> _Base:
+    """Read a URL strictly. Raises :class:`EgressRefused`."""
+    if len(url) > MAX_LENGTH:
+        raise _refused(f"the URL is longer than {MAX_LENGTH} characters", "shorten it")
+    split = HttpUrl.of(url)
+    if split.authority.scheme not in ("http", "https"):
+        raise _refused(f"the scheme {excerpt(split.authority.scheme)} is not HTTP", "write https")
+    path, _, query = split.target.decode("ascii").partition("?")
+    if (illegal := illegal_in_path(path)) is not None:
+        raise _refused(f"the URL's path has an illegal character, {excerpt(path[illegal])}", "percent-encode it")
+    if (illegal := illegal_in_query(query)) is not None:
+        raise _refused(f"the URL's query has an illegal character, {excerpt(query[illegal])}", "percent-encode it")
+    if dot_segment(path) is not None:
+        raise _refused("the URL's path has a . or .. segment", "write the path that it leads to")
+    return _Base(split.authority, path, query)
 
 
 def _refused(rule: str, instead: str) -> EgressRefused:
@@ -101,8 +114,7 @@ def _refused(rule: str, instead: str) -> EgressRefused:
 
 def _destination(authority: Authority, path: str, query: str) -> Destination:
     target = f"{path}?{query}" if query else path
-    url = f"{authority.scheme}://{authority.text}{target}"
-    return Destination(url, authority.scheme, authority.host, authority.port, target)
+    return Destination(f"{authority.scheme}://{authority.text}{target}", authority, target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,16 +153,10 @@ class DestinationTemplate:
         path = _fill(self.layout.path, exchange, params, in_path=True)
         if isinstance(path, Unresolved):
             return path
-        own_query = _fill(self.layout.query, exchange, params, in_path=False)
-        if isinstance(own_query, Unresolved):
-            return own_query
-        try:
-            added = [f"{encode(name)}={encode(value)}" for name, value in query]
-        except UnicodeEncodeError:
-            return Unresolved(Reason.REFUSED, self.text, "a query parameter holds half of a surrogate pair")
-        destination = _destination(
-            base.authority, _joined(base.path, path), "&".join(filter(None, (base.query, own_query, *added)))
-        )
+        whole_query = self._query(base.query, exchange, params, query)
+        if isinstance(whole_query, Unresolved):
+            return whole_query
+        destination = _destination(base.authority, _joined(base.path, path), whole_query)
         if len(destination.url) > MAX_LENGTH:
             return Unresolved(Reason.REFUSED, self.text, f"the URL would be longer than {MAX_LENGTH} characters")
         return destination
@@ -166,9 +172,23 @@ class DestinationTemplate:
         if isinstance(url, Unresolved):
             return url
         try:
-            return _Base.parse(url)
+            return _base(url)
         except EgressRefused as refused:
             return Unresolved(Reason.REFUSED, written, refused.rule)
+
+    def _query(
+        self, base: str, exchange: Exchange, params: Mapping[str, str], added: Iterable[tuple[str, str]]
+    ) -> str | Unresolved:
+        if not self.layout.query and not added:
+            return base
+        own = _fill(self.layout.query, exchange, params, in_path=False)
+        if isinstance(own, Unresolved):
+            return own
+        try:
+            pairs = [f"{encode(name)}={encode(value)}" for name, value in added]
+        except UnicodeEncodeError:
+            return Unresolved(Reason.REFUSED, self.text, "a query parameter holds half of a surrogate pair")
+        return "&".join(filter(None, (base, own, *pairs)))
 
     def __str__(self) -> str:
         return self.text
@@ -261,11 +281,12 @@ def _value(part: Embedded | Placeholder, exchange: Exchange, params: Mapping[str
         given = params.get(part.name)
         return Unresolved(Reason.UNRESOLVED, part.written, "no value was given for it") if given is None else given
     value = part.resolve(exchange)
-    return value if isinstance(value, Unresolved) else _scalar(value, part.written)
+    return value if isinstance(value, str) else _scalar(value, part.written)
 
 
-def _scalar(value: Value, written: str) -> str | Unresolved:
-    if isinstance(value, str):
+def _scalar(value: Value | Unresolved, written: str) -> str | Unresolved:
+    """A value as it stands in a URL. Null, objects and arrays have no place in one."""
+    if isinstance(value, str | Unresolved):
         return value
     if value is None or isinstance(value, dict | list):
         kind = "null" if value is None else "an object" if isinstance(value, dict) else "an array"

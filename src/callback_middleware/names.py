@@ -71,12 +71,11 @@ class Names:
         in_python = [one for one in declared if one.python_name == name and one not in on_the_wire]
         return sorted(on_the_wire + in_python, key=lambda one: LOCATIONS.index(one.location))
 
-    def body_field_called(self, name: str) -> BodyField | None:
-        """The declared top-level member of that name, on the wire or else in Python."""
+    def body_fields_called(self, name: str) -> list[BodyField]:
+        """The declared top-level members that ``{$name}`` may mean: by their name on the wire, then by Python's."""
         declared = self.body or ()
-        on_the_wire = (one for one in declared if one.name == name)
-        in_python = (one for one in declared if one.python_name == name)
-        return next(on_the_wire, None) or next(in_python, None)
+        on_the_wire = [one for one in declared if one.name == name]
+        return on_the_wire + [one for one in declared if one.python_name == name and one not in on_the_wire]
 
     def parameter(self, location: Location, name: str) -> Parameter | None:
         """The parameter of that name on the wire in one location."""

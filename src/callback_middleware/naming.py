@@ -18,9 +18,7 @@ _FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 def declared(name: str, names: Names) -> list[Named]:
     """What the operation declares under that name, on the wire or in Python."""
     found: list[Named] = [_reference(parameter) for parameter in names.parameters_called(name)]
-    field = names.body_field_called(name)
-    if field is not None:
-        found.append(Body(Side.REQUEST, (field.name,)))
+    found += [Body(Side.REQUEST, (field.name,)) for field in names.body_fields_called(name)]
     return found
 
 
@@ -43,9 +41,8 @@ def default(name: str, names: Names | None) -> Value | Missing:
     """The first default that is declared under that name."""
     if names is None:
         return MISSING
-    field = names.body_field_called(name)
-    defaults = [parameter.default for parameter in names.parameters_called(name)]
-    defaults += [] if field is None else [field.default]
+    defaults = [one.default for one in names.parameters_called(name)]
+    defaults += [one.default for one in names.body_fields_called(name)]
     return next((value for value in defaults if value is not MISSING), MISSING)
 
 

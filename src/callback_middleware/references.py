@@ -129,15 +129,16 @@ class Body:
     side: Side
     steps: Sequence[str] = ()
     default: Value | Missing = MISSING
-    _indices: Sequence[int | None] = field(init=False, repr=False, compare=False)
+    _path: Sequence[tuple[str, int | None]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # frozen=True leaves no other way to work these out once.
-        object.__setattr__(self, "_indices", [int(step) if _INDEX.fullmatch(step) else None for step in self.steps])
+        # frozen=True leaves no other way to read the indices once instead of at every exchange.
+        path = [(step, int(step) if _INDEX.fullmatch(step) else None) for step in self.steps]
+        object.__setattr__(self, "_path", path)
 
     def evaluate(self, exchange: Exchange) -> Value | Missing:
         value = exchange.request_body if self.side is Side.REQUEST else exchange.response_body
-        for step, index in zip(self.steps, self._indices, strict=True):
+        for step, index in self._path:
             if isinstance(value, dict):
                 value = value.get(step, MISSING)
             elif isinstance(value, list) and index is not None and index < len(value):
