@@ -126,7 +126,7 @@ def _text_parts(content: bytes, boundary: str) -> Iterable[tuple[str, str]]:
     try:
         from callback_middleware.multipart import text_parts
     except ModuleNotFoundError as error:
-        if error.name != "python_multipart":
+        if (error.name or "").partition(".")[0] != "python_multipart":
             raise
         raise ValueError("multipart/form-data needs callback_middleware[multipart]") from None
     for part in text_parts(content, boundary):
