@@ -73,7 +73,9 @@ class ExpressionSyntaxError(ConfigurationError):
 
     def __str__(self) -> str:
         # What is shown must line up with the caret: a tab or an escape would move it.
-        shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in self.expression)
+        shown = "".join(
+            character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in self.expression
+        )
         lines = [f"{self.reason}, at position {self.position}", f"    {shown}", f"    {' ' * self.position}^"]
         if self.hint is not None:
             lines.append(f"    perhaps: {self.hint}")

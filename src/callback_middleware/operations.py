@@ -15,7 +15,13 @@ from callback_middleware.errors import AmbiguousCallback, CallbackNotFound, Conf
 from callback_middleware.exchange import Exchange
 from callback_middleware.expressions import Names, Needs
 from callback_middleware.options import UNSET, DeliveryOptions
-from callback_middleware.templates import PayloadTemplate, TextTemplate, check_header_name, compile_payload, compile_text
+from callback_middleware.templates import (
+    PayloadTemplate,
+    TextTemplate,
+    check_header_name,
+    compile_payload,
+    compile_text,
+)
 
 PayloadFunction: TypeAlias = Callable[[Exchange], object]
 
@@ -127,7 +133,9 @@ def compile_callback(
     known = [parameter.name for parameter in parameters]
     unknown = sorted(set(options.params) - set(known))
     if unknown:
-        raise ConfigurationError(f"params names {', '.join(map(repr, unknown))}; it declares {', '.join(known) or 'none'}")
+        raise ConfigurationError(
+            f"params names {', '.join(map(repr, unknown))}; it declares {', '.join(known) or 'none'}"
+        )
     if options.payload is not UNSET and body is None:
         raise ConfigurationError("it has a payload, and declares no body: declare the body that its receiver will get")
     credentials = options.allow_credentials

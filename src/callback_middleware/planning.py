@@ -139,19 +139,19 @@ def _automatic(operation: Operation, new_id: Callable[[], UUID]) -> Iterable[Wan
         yield Wanted(id=new_id(), callback=callback, body=None)
 
 
-def _plan_one(
+def _plan_one(  # noqa: PLR0911 - every return but the last is one reason
     operation: Operation, exchange: Exchange, wanted: Wanted, *, automatic: bool, egress: EgressPolicy
 ) -> Plan | Skip:
     callback = wanted.callback
     status = exchange.response_status
     if status is None or status not in callback.options.on:
-        return _skip(operation, wanted, Reason.STATUS, f"the response is {status}, it is sent after {callback.options.on}")
+        return _skip(
+            operation, wanted, Reason.STATUS, f"the response is {status}, it is sent after {callback.options.on}"
+        )
     params = _params(callback, exchange, wanted)
     if isinstance(params, Unresolved):
         return _unresolved(operation, wanted, params)
-    destination = callback.destination.resolve(
-        exchange, params=params.path, query=params.query
-    )
+    destination = callback.destination.resolve(exchange, params=params.path, query=params.query)
     if isinstance(destination, Unresolved):
         return _unresolved(operation, wanted, destination)
     refusal = _refusal(egress, destination)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-
 from dataclasses import dataclass
-
 
 import anyio
 
 from callback_middleware.asgi import Message, Receive
 from callback_middleware.errors import ConfigurationError
-
-
 
 
 @dataclass(frozen=True, slots=True)
