@@ -1,0 +1,29 @@
+"""What FastAPI handlers use: the parameter type :data:`Callbacks`."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+try:
+    from fastapi import Depends
+except ImportError as error:
+    raise ImportError(
+        "callback_middleware.fastapi needs FastAPI, which an extra brings: pip install 'callback_middleware[fastapi]'"
+    ) from error
+
+from callback_middleware import staging
+from callback_middleware.sources.dependants import callbacks_of
+
+__all__ = ["Callbacks", "callbacks_of"]
+
+Callbacks: TypeAlias = Annotated[staging.Callbacks, Depends(callbacks_of)]
+"""The callbacks of the request, as a parameter of a handler or of any of its dependencies::
+
+    @app.post("/invoices/", callbacks=invoice_callbacks.routes)
+    def create_invoice(invoice: Invoice, callbacks: Callbacks, callback_url: HttpUrl | None = None): ...
+
+It is one object per request, whoever asks for it, with all of :class:`callback_middleware.staging.Callbacks`. An
+operation that asks for it decides by hand: none of its callbacks is sent by itself.
+
+A request that no ``CallbackMiddleware`` owns raises :class:`~callback_middleware.errors.NotMounted`.
+"""
