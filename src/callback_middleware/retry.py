@@ -53,10 +53,7 @@ class RetryPolicy:
     give_up_on: frozenset[int] = field(default_factory=frozenset)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.waits, tuple) or len(self.waits) >= _MOST_ATTEMPTS:
-            raise ConfigurationError(f"RetryPolicy(waits=…) must be a tuple of fewer than {_MOST_ATTEMPTS} timedeltas")
-        for wait in self.waits:
-            _check_duration("waits", wait)
+        _check_waits(self.waits)
         if self.max_attempts is not None:
             _check_attempts(self.max_attempts)
             if not self.waits and self.max_attempts > 1:
@@ -235,6 +232,13 @@ def _check_duration(name: str, value: object) -> None:
         raise ConfigurationError(
             f"RetryPolicy({name}=…) has {value!r}: it must be a timedelta from 0 to {LONGEST.days} days"
         )
+
+
+def _check_waits(value: object) -> None:
+    if not isinstance(value, tuple) or len(value) >= _MOST_ATTEMPTS:
+        raise ConfigurationError(f"RetryPolicy(waits=…) must be a tuple of fewer than {_MOST_ATTEMPTS} timedeltas")
+    for wait in value:
+        _check_duration("waits", wait)
 
 
 def _check_attempts(value: object) -> None:

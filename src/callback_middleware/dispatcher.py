@@ -1,0 +1,127 @@
+"""The second half: claim → send → settle, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
+
+from callback_middleware.attempts import Attempter
+from callback_middleware.clock import SystemClock
+from callback_middleware.delivery import DEADLINE
+from callback_middleware.egress import EgressPolicy
+from callback_middleware.errors import ConfigurationError
+from callback_middleware.ports import Clock, Observer, Outbox, Sender, Signer
+from callback_middleware.rounds import Limits, Round
+
+logger = logging.getLogger("callback_middleware")
+
+GRACE: Final = min(DEADLINE, timedelta(seconds=20))
+"""How long attempts in flight may go on once a dispatcher is stopping, unless it is told otherwise."""
+
+
+class Dispatcher:
+    """Delivers what is due in an outbox. Several, in one process or in many, may share an outbox.
+
+    Nothing that a receiver, the sender, the signer or the observer does stops it; while the outbox fails it waits and
+    tries again. It belongs to one event loop at a time.
+
+    Args:
+        outbox: Where deliveries wait.
+        sender: Makes the HTTP attempts. It stays its owner's to close.
+        signer: Signs them; without one they go unsigned, and the log says so once.
+        egress: Where they may go; default ``https`` to global addresses.
+        clock: Says what time it is; default the system's.
+        observer: Told of attempts and settlements.
+        concurrency: Attempts in flight at once.
+        per_origin: Of these, to one origin: a receiver that hangs holds up no more.
+        grace: How long attempts in flight may go on once it is stopping; the rest is handed back.
+        chance: From 0 to 1, anew at every call: spreads the waits between attempts.
+
+    Raises:
+        ConfigurationError: A limit that makes no sense.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        sender: Sender,
+        *,
+        signer: Signer | None = None,
+        egress: EgressPolicy | None = None,
+        clock: Clock | None = None,
+        observer: Observer | None = None,
+        concurrency: int = 64,
+        per_origin: int = 8,
+        grace: timedelta = GRACE,
+        chance: Callable[[], float] = random.random,  # noqa: TID251 - the edge where chance comes in
+    ) -> None:
+        for name, value in (("concurrency", concurrency), ("per_origin", per_origin)):
+            if value < 1:
+                raise ConfigurationError(f"{name}={value!r} must be at least 1")
+        if grace < timedelta():
+            raise ConfigurationError(f"grace={grace!r} must not be negative")
+        self._outbox = outbox
+        self._limits = Limits(concurrency=concurrency, per_origin=per_origin, grace=grace)
+        self._attempter = Attempter(
+            sender=sender,
+            signer=signer,
+            egress=egress or EgressPolicy(),
+            clock=clock or SystemClock(),
+            chance=chance,
+        )
+        self._observer = observer
+        self._signed = signer is not None
+        self._round: Round | None = None
+
+    async def run(self) -> None:
+        """Deliver what is due, and wait for more, until :meth:`stop` or cancellation.
+
+        When it returns everything that it claimed is settled or handed back; after a cancellation as far as that
+        is possible within seconds. What is not, is due again when its lease ends.
+
+        Raises:
+            RuntimeError: It runs already.
+        """
+        if self._round is not None:
+            raise RuntimeError("this dispatcher runs already: one run at a time")
+        self._round = self._new_round()
+        try:
+            await self._round.run()
+        finally:
+            self._round = None
+
+    def stop(self) -> None:
+        """Claim no more: :meth:`run` returns when what is in flight has ended, after ``grace`` at the latest.
+
+        On the event loop of ``run``.
+        """
+        if self._round is not None:
+            self._round.stop()
+
+    async def drain(self) -> None:
+        """:meth:`stop`, and wait until :meth:`run` is over; at once if it does not run.
+
+        On the event loop of ``run``.
+        """
+        if self._round is not None:
+            self._round.stop()
+            await self._round.over.wait()
+
+    async def deliver_due(self) -> int:
+        """Attempt everything that is due now or comes due meanwhile, and return how many attempts were made.
+
+        It waits for attempts, never for time to pass. It may be called beside :meth:`run`, with limits of its own.
+
+        Raises:
+            OutboxError: The outbox failed; what is claimed is due again when its lease ends.
+        """
+        return await self._new_round().run_once()
+
+    def _new_round(self) -> Round:
+        if not self._signed:
+            self._signed = True
+            logger.warning("callbacks are sent unsigned: a receiver cannot tell them from anybody's (signer=None)")
+        return Round(self._outbox, self._attempter, self._observer, self._limits)

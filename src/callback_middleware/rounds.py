@@ -1,0 +1,273 @@
+"""One run of a dispatcher: the loop, and all that it changes."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import anyio
+
+from callback_middleware.attempts import Attempter
+from callback_middleware.delivery import DEADLINE, Claim, Fence, Origin, Released, Settlement
+from callback_middleware.ports import Observer, Outbox
+
+logger = logging.getLogger("callback_middleware")
+
+POLL: Final = timedelta(seconds=30)
+"""How long an outbox is trusted to tell what is due; then it is asked."""
+
+MARGIN: Final = timedelta(seconds=15)
+"""What a lease has beyond the attempt's deadline: time to settle."""
+
+_HAND_BACK_SECONDS: Final = 5.0
+_PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Seconds between two calls to an outbox that fails; the last repeats."""
+
+_UNSETTLED: Final = "attempting delivery %s failed in the dispatcher itself; it is due again when its lease ends"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much a dispatcher does at once, and for how long.
+
+    Attributes:
+        concurrency: Attempts in flight at once.
+        per_origin: Of these, to one origin.
+        grace: How long attempts in flight may go on once it is stopping.
+        lease: How long a claim is leased, if its attempt may not take longer.
+    """
+
+    concurrency: int
+    per_origin: int
+    grace: timedelta
+    lease: timedelta = DEADLINE + MARGIN
+
+
+class Round:
+    """One run of a dispatcher, and all that it changes.
+
+    One task pumps: it alone settles and claims, so what ended together is settled together, and the outbox is never
+    asked twice at once. One listens to the outbox. Each attempt is a task, and only tells the pump that it ended.
+    """
+
+    def __init__(self, outbox: Outbox, attempter: Attempter, observer: Observer | None, limits: Limits) -> None:
+        self._outbox = outbox
+        self._attempter = attempter
+        self._observer = observer
+        self._limits = limits
+        self._tasks = anyio.create_task_group()
+        self._flights: dict[Fence, Claim] = {}
+        self._busy: Counter[Origin] = Counter()
+        self._ended: list[tuple[Claim, Settlement | None]] = []
+        self._made = 0
+        self._news = anyio.Event()
+        self._stopping = anyio.Event()
+        # Something may be due that was not claimed: nobody asked yet, the outbox says so, or a slot was missing.
+        self._hungry = True
+        self._asked = anyio.Event()
+        self._pump_patience = Patience()
+        self._listener_patience = Patience()
+        self.over = anyio.Event()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._news.set()
+
+    async def run(self) -> None:
+        """Pump until :meth:`stop`, and then for as long as something is in flight and ``grace`` lasts."""
+        try:
+            async with self._tasks:
+                self._tasks.start_soon(self._listen)
+                self._news.set()
+                while not self._stopping.is_set():
+                    await self._turn()
+                with anyio.move_on_after(self._limits.grace.total_seconds()):
+                    while self._flights:
+                        await self._turn()
+                self._tasks.cancel_scope.cancel()
+        finally:
+            await self._hand_back()
+            self.over.set()
+
+    async def run_once(self) -> int:
+        """Pump until nothing is due and nothing in flight. Returns the number of attempts."""
+        failure: Exception | None = None
+        try:
+            async with self._tasks:
+                try:
+                    await self._claim()
+                    while self._flights:
+                        await self._next_news()
+                        await self._settle()
+                        await self._claim()
+                except Exception as error:  # noqa: BLE001 - raised below; the group would wrap it
+                    failure = error
+                    self._tasks.cancel_scope.cancel()
+        finally:
+            await self._hand_back()
+        if failure is not None:
+            raise failure
+        return self._made
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._outbox.wait(POLL)
+            except Exception as error:  # noqa: BLE001 - whatever an outbox raises, deliveries must go on
+                await anyio.sleep(self._listener_patience.failed(error))
+            else:
+                self._listener_patience.worked()
+            self._asked = anyio.Event()
+            self._hungry = True
+            self._news.set()
+            # Nobody asks while no slot is free; an outbox that has something due may return from `wait` at once.
+            await self._asked.wait()
+
+    async def _turn(self) -> None:
+        await self._next_news()
+        try:
+            await self._settle()
+            if self._hungry and not self._stopping.is_set():
+                await self._claim()
+        except Exception as error:  # noqa: BLE001 - whatever an outbox raises, deliveries must go on
+            pause = self._pump_patience.failed(error)
+            # Stopping cuts the pause short, once.
+            with anyio.move_on_after(pause):
+                await (anyio.sleep_forever() if self._stopping.is_set() else self._stopping.wait())
+            self._hungry = True
+            self._news.set()
+        else:
+            self._pump_patience.worked()
+
+    async def _next_news(self) -> None:
+        await self._news.wait()
+        self._news = anyio.Event()
+
+    async def _claim(self) -> None:
+        """Claim and start until nothing more is due, or no slot is free."""
+        limits = self._limits
+        while (free := limits.concurrency - len(self._flights)) > 0:
+            asked_at = self._attempter.clock.monotonic()
+            claims = await self._outbox.claim(free, limits.lease, per_origin=limits.per_origin, busy=self._busy)
+            self._asked.set()
+            if not claims:
+                break
+            for claim in claims:
+                self._flights[claim.fence] = claim
+                self._busy[claim.delivery.origin] += 1
+            for claim in await self._secure(claims, asked_at):
+                self._tasks.start_soon(self._fly, claim)
+        self._hungry = free <= 0 or max(self._busy.values(), default=0) >= limits.per_origin
+
+    async def _secure(self, claims: Sequence[Claim], asked_at: float) -> Sequence[Claim]:
+        """Extend the leases that an attempt may outlive. The claims that may be attempted.
+
+        A lease is trusted by our own monotonic clock alone, from before it was asked for.
+        """
+        left = self._limits.lease - timedelta(seconds=self._attempter.clock.monotonic() - asked_at)
+        short = [claim for claim in claims if claim.delivery.deadline + MARGIN / 2 > left]
+        if not short:
+            return claims
+        lost = {claim.fence for claim in short}
+        try:
+            lost -= await self._outbox.extend(short, max(claim.delivery.deadline for claim in short) + MARGIN)
+        except BaseException:
+            self._ended.extend((claim, Settlement(claim.fence, Released())) for claim in claims)
+            raise
+        self._ended.extend((claim, None) for claim in short if claim.fence in lost)
+        self._news.set()
+        return [claim for claim in claims if claim.fence not in lost]
+
+    async def _fly(self, claim: Claim) -> None:
+        settlement = None
+        try:
+            settlement = await self._attempter.attempt(claim)
+        except anyio.get_cancelled_exc_class():
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            # Nobody cancelled: a sender let the cancellation of something of its own escape.
+            logger.exception(_UNSETTLED, claim.delivery.id)
+        except Exception:
+            logger.exception(_UNSETTLED, claim.delivery.id)
+        if settlement is not None and settlement.attempt is not None:
+            self._made += 1
+            if self._observer is not None:
+                _tell(self._observer.attempted, claim.delivery, settlement.attempt)
+        self._ended.append((claim, settlement))
+        self._news.set()
+
+    async def _settle(self) -> None:
+        """Settle what ended, in one call. If that fails it is settled next time."""
+        if not self._ended:
+            return
+        ended, self._ended = self._ended, []
+        try:
+            await self._settle_these(ended)
+        except BaseException:
+            self._ended[:0] = ended
+            raise
+        for claim, _ in ended:
+            del self._flights[claim.fence]
+            origin = claim.delivery.origin
+            self._busy[origin] -= 1
+            if not self._busy[origin]:
+                del self._busy[origin]
+
+    async def _settle_these(self, ended: Sequence[tuple[Claim, Settlement | None]]) -> None:
+        settlements = [settlement for _, settlement in ended if settlement is not None]
+        if not settlements:
+            return
+        applied = await self._outbox.settle(settlements)
+        if self._observer is None:
+            return
+        for claim, settlement in ended:
+            if settlement is not None and claim.fence in applied:
+                _tell(self._observer.settled, claim.delivery, settlement.verdict)
+
+    async def _hand_back(self) -> None:
+        """Settle what ended and release the rest, due now: a last try, which cancellation does not cut short."""
+        settlements = {claim.fence: settlement for claim, settlement in self._ended}
+        ended = [
+            (claim, settlements.get(fence) or Settlement(fence, Released())) for fence, claim in self._flights.items()
+        ]
+        if not ended:
+            return
+        with anyio.move_on_after(_HAND_BACK_SECONDS, shield=True) as scope:
+            try:
+                await self._settle_these(ended)
+            except Exception:
+                logger.exception("%d claims could not be handed back: due again when their leases end", len(ended))
+        if scope.cancelled_caught:
+            logger.error("%d claims could not be handed back in time: due again when their leases end", len(ended))
+
+
+class Patience:
+    """How a failing outbox is borne: told to the log once per spell, and asked less and less often."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def failed(self, error: Exception) -> float:
+        """Note a failure. Returns the seconds to wait before the next try."""
+        if not self._failures:
+            logger.error("the outbox failed: deliveries wait until it works again", exc_info=error)
+        self._failures += 1
+        return _PAUSES[min(self._failures, len(_PAUSES)) - 1]
+
+    def worked(self) -> None:
+        """Note a success."""
+        if self._failures:
+            logger.warning("the outbox works again, after %d failures", self._failures)
+        self._failures = 0
+
+
+def _tell(observe: Callable[..., None], *what: object) -> None:
+    try:
+        observe(*what)
+    except Exception:
+        logger.exception("an observer raised; that changes nothing for the delivery")
