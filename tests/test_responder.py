@@ -63,6 +63,9 @@ class OneOperation:
     def rematch(self, scope: Scope) -> Operation | None:
         return self.known
 
+    def path_params(self, scope: Scope, operation: Operation) -> dict[str, Any]:
+        return {"from": "the directory"}
+
 
 @dataclass
 class Recorder:
@@ -250,6 +253,12 @@ async def test_the_put_comes_before_the_message_that_completes_the_response(
     recorder = await run(answering(*messages), Recorder(), scope=scope_of(method))
     assert recorder.sent == messages
     assert recorder.happened.index("put") == put_at
+
+
+async def test_path_parameters_are_what_the_directory_says() -> None:
+    known = operation("{$request.query.callback_url}/{$request.path.from}")
+    recorder = await run(answering(start(), body()), Recorder(), known)
+    assert recorder.deliveries[0].url == "https://ext.example/e/the%20directory"
 
 
 async def test_304_completes_at_its_start() -> None:

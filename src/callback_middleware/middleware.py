@@ -33,6 +33,7 @@ from callback_middleware.responder import respond
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.senders.httpx import HttpxSender
 from callback_middleware.sources.discovery import Directory, discover
+from callback_middleware.sources.wrappers import routed
 from callback_middleware.staging import SCOPE_KEY, Callbacks
 
 logger = logging.getLogger("callback_middleware")
@@ -202,7 +203,10 @@ class CallbackMiddleware:
             if self._directory is not None:
                 return
             try:
-                directory = discover(self.app, self._openapi, strict=self._strict)
+                # What lies further in is looked at first: in a mounted application the scope's app is its host. Only
+                # where a wrapper hides what it wraps is there nothing but the scope to go by.
+                inner = self.app if routed(self.app) is not None or host is None else host
+                directory = discover(inner, self._openapi, strict=self._strict)
             except ConfigurationError as error:
                 self._directory = error
                 return

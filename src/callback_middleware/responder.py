@@ -191,12 +191,13 @@ class Responder:
         await self._refuse()
 
     async def _store(self, operation: Operation, staged: Sequence[Wanted] | None) -> OutboxError | None:
-        exchange = await self._exchange(operation.automatic if staged is None else [one.callback for one in staged])
+        callbacks = operation.automatic if staged is None else [one.callback for one in staged]
+        exchange = await self._exchange(operation, callbacks)
         capture = self._capture
         planned = plan(operation, exchange, staged, egress=capture.egress, new_id=capture.new_id)
         return await capture.store(planned)
 
-    async def _exchange(self, callbacks: Iterable[Callback]) -> Exchange:
+    async def _exchange(self, operation: Operation, callbacks: Iterable[Callback]) -> Exchange:
         """The exchange as far as these callbacks need it. Reads the rest of the request only for one that does."""
         request, response = None, self._response
         if any(one.needs.request_body and self._status in one.options.on for one in callbacks):
@@ -205,6 +206,7 @@ class Responder:
                 await self._tapped().drain(self._capture.limits.drain_seconds)
         return Exchange.from_asgi(
             self._scope,
+            path_params=self._capture.directory.path_params(self._scope, operation),
             request_content=None if request is None else request.content,
             request_truncated=request is not None and request.truncated,
             response_status=self._status,
