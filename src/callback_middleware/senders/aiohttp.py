@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import socket
 import ssl
 from collections.abc import Iterable, Sequence
@@ -32,15 +33,16 @@ except ImportError as error:  # pragma: no cover - the test removes the module i
 
 __all__ = ["AiohttpSender"]
 
+_LARGE: Final = 2**20
 _ADDED_BY_AIOHTTP: Final = ("Accept", "Content-Type")
 
 
 class AiohttpSender:
     """Sends with aiohttp, on asyncio only.
 
-    It keeps every promise of :class:`~callback_middleware.senders.httpx.HttpxSender` but two, which aiohttp leaves
-    no room for: 1xx answers are bounded by the deadline instead of by their number, and ``TimedOut`` tells neither
-    TLS from connecting nor sending from waiting for the answer.
+    It keeps every promise of :class:`~callback_middleware.senders.httpx.HttpxSender` but three, which aiohttp leaves
+    no room for: 1xx answers are bounded by the deadline instead of by their number; ``TimedOut`` tells neither TLS
+    from connecting nor sending from waiting for the answer; and a ``?`` with no query after it is not sent.
 
     Args:
         max_answer: Bytes of an answer's body that are kept.
@@ -109,7 +111,7 @@ class AiohttpSender:
                 wire.method,
                 URL(f"{url.authority.scheme}://{url.authority.text}{wire.target.decode('ascii')}", encoded=True),
                 headers=wire.headers,
-                data=wire.body or None,
+                data=_payload(wire.body),
                 ssl=context,
                 allow_redirects=False,
                 middlewares=() if wire.method == "POST" else (_once,),
@@ -241,19 +243,27 @@ def _failed(error: aiohttp.ClientError, progress: Progress) -> AttemptFailed:
     """What an error of aiohttp's means, without what it repeats of the URL or the answer."""
     match error:
         case aiohttp.ClientConnectorCertificateError(certificate_error=ssl.SSLError() as cause):
-            progress.phase = Phase.TLS
-            return AttemptFailed(reason(cause))
+            progress.phase, detail = Phase.TLS, reason(cause)
         case aiohttp.ClientSSLError(os_error=OSError() as cause):
-            progress.phase = Phase.TLS
-            return AttemptFailed(reason(cause))
+            progress.phase, detail = Phase.TLS, reason(cause)
         case aiohttp.ClientConnectorError(os_error=OSError() as cause):
-            return AttemptFailed(reason(cause))
+            detail = reason(cause)
+        case aiohttp.ClientOSError(errno=int()):
+            detail = reason(error)
         case aiohttp.ServerDisconnectedError():
-            return AttemptFailed("the connection was closed without an answer")
+            detail = "the connection was closed without an answer"
         case aiohttp.ClientOSError():
-            return AttemptFailed(reason(error))
+            detail = "the connection was closed"
         case _:
-            return AttemptFailed(f"malformed answer: {type(error).__name__}")
+            detail = f"malformed answer: {type(error).__name__}"
+    return AttemptFailed(detail)
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    """A body as aiohttp wants it: a large one as a file, which it writes piece by piece."""
+    if len(body) > _LARGE:
+        return io.BytesIO(body)
+    return body or None
 
 
 async def _read(response: aiohttp.ClientResponse, max_answer: int) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from datetime import timedelta
 from typing import Protocol
 
@@ -119,10 +119,25 @@ def _as_httpx(request: WireRequest) -> httpx.Request:
         request.method,
         request.url,
         headers=list(request.headers),
-        content=request.body,
+        stream=_OnePiece(request.body),
         # httpx would resolve dot segments; its transports send this instead.
         extensions={"target": request.target},
     )
+
+
+class _OnePiece(httpx.AsyncByteStream):
+    """A request's body. No generator: trio complains of one that a transport leaves half read."""
+
+    def __init__(self, body: bytes) -> None:
+        self._left = [body]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 async def _read(response: httpx.Response, max_answer: int) -> Answer:
@@ -130,8 +145,13 @@ async def _read(response: httpx.Response, max_answer: int) -> Answer:
     body = bytearray()
     assert isinstance(response.stream, AsyncIterable)  # noqa: S101 - what handle_async_request promises
     # The stream itself: `aiter_raw` refuses the ready-made responses of a MockTransport.
-    async for chunk in response.stream:
-        body += chunk
-        if len(body) > max_answer:
-            return Answer(response.status_code, headers, bytes(body[:max_answer]), truncated=True)
+    chunks = aiter(response.stream)
+    try:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > max_answer:
+                return Answer(response.status_code, headers, bytes(body[:max_answer]), truncated=True)
+    finally:
+        if isinstance(chunks, AsyncGenerator):  # left half read, trio would complain of it
+            await chunks.aclose()
     return Answer(response.status_code, headers, bytes(body))

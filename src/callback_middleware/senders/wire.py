@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from typing import Final
 
@@ -29,10 +28,8 @@ _OWN: Final = frozenset(
 )
 _WITH_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
 
-
-@cache
-def _user_agent() -> str:
-    return f"callback-middleware/{version('callback_middleware')}"
+# Read when the module is: it is a file that is read.
+_USER_AGENT: Final = ("User-Agent", f"callback-middleware/{version('callback_middleware')}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +64,7 @@ class WireRequest:
                 headers.append(header)
                 agent_given = agent_given or name == "user-agent"
         if not agent_given:
-            headers.insert(1, ("User-Agent", _user_agent()))
+            headers.insert(1, _USER_AGENT)
         body = request.body or b""
         # RFC 9110, 8.6: a method that expects content says so even when there is none.
         if body or request.body is not None or request.method in _WITH_CONTENT:
