@@ -108,13 +108,12 @@ def literal(host: str) -> Address | None:
     Only the canonical dotted form of IPv4 counts: what ``getaddrinfo`` alone would take for an address is a name here,
     and :mod:`callback_middleware.hosts` refuses it.
     """
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if ":" in bare and bare == host:
-        return None
+    bracketed = host.startswith("[") and host.endswith("]")
     try:
-        return address_of(bare)
+        address = address_of(host[1:-1] if bracketed else host)
     except ValueError:
         return None
+    return address if bracketed == isinstance(address, IPv6Address) else None
 
 
 def carried_by(address: Address) -> IPv4Address | None:
