@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mimetypes
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -39,6 +40,9 @@ class InvoiceEvent(BaseModel):
     description: str
     paid: bool
 
+
+# What FileResponse does at its first use reads a file, and is not ours to move.
+mimetypes.init()
 
 PAID = InvoiceEvent(description="Payment celebration", paid=True)
 
