@@ -21,7 +21,6 @@ from callback_middleware.retry import RetryPolicy
 Origin: TypeAlias = str
 """Scheme, host and port as ``https://host:443``: what receivers are told apart by."""
 
-
 DEADLINE: Final = timedelta(seconds=15)
 """Bounds one attempt as a whole, where nobody says otherwise."""
 
@@ -104,7 +103,7 @@ class Delivery:
         run: 1, and one more for every replay.
         attempts: Attempts settled in this run.
         expires_at: No attempt starts after this; None for never.
-        reason: Why it is dead; empty unless it is.
+        reason: Why it is dead, or why its last attempt failed; else empty.
     """
 
     id: UUID
@@ -269,9 +268,10 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Due again after this long."""
+    """Due again after this long, and why."""
 
     after: timedelta
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,8 @@ from callback_middleware.delivery import (
     Dead,
     Delivered,
     Delivery,
-    Event,
     Outcome,
     Rejected,
-    Released,
     Retry,
     TimedOut,
     Unreachable,
@@ -79,7 +77,7 @@ def verdict(delivery: Delivery, outcome: Outcome, *, egress: EgressPolicy, now: 
     left = None if delivery.expires_at is None else delivery.expires_at - now
     wait = delivery.retry.wait(attempts, chance=chance, asked=asked, left=left)
     if wait is not None:
-        return Retry(wait)
+        return Retry(wait, describe(outcome))
     if attempts < delivery.retry.attempts:
         return EXPIRED
     return Dead(f"gave up after {attempts} {'attempt' if attempts == 1 else 'attempts'}: {describe(outcome)}")
@@ -103,21 +101,6 @@ def describe(outcome: Outcome) -> str:
             return f"the destination was refused: {rule}"
         case _:
             assert_never(outcome)
-
-
-def event_of(verdict: Verdict) -> Event:
-    """The event that settling a claim so is for its delivery."""
-    match verdict:
-        case Delivered():
-            return Event.SUCCEED
-        case Retry():
-            return Event.RETRY
-        case Dead():
-            return Event.GIVE_UP
-        case Released():
-            return Event.RELEASE
-        case _:
-            assert_never(verdict)
 
 
 def _allows(egress: EgressPolicy, url: str) -> bool:

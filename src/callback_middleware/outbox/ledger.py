@@ -10,13 +10,14 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 from uuid import UUID
 
 from callback_middleware.delivery import (
     Attempt,
     Claim,
     Dead,
+    Delivered,
     Delivery,
     Event,
     Fence,
@@ -31,7 +32,7 @@ from callback_middleware.errors import DeliveryNotFound
 from callback_middleware.outbox.dedupe import RecentKeys
 from callback_middleware.outbox.rotation import Rotation
 from callback_middleware.ports import PutReport
-from callback_middleware.verdicts import KILLED_ITS_WORKER, SUSPICIONS, event_of
+from callback_middleware.verdicts import KILLED_ITS_WORKER, SUSPICIONS
 
 NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -243,12 +244,18 @@ class Ledger:
             row.attempts.append(attempt)
         made = row.delivery.attempts + (attempt is not None)
         match verdict:
-            case Retry(after) | Released(after):
-                self._move(row, event_of(verdict), due_at=now + after, attempts=made)
-                self._schedule(row.delivery, now)
+            case Retry(after, reason):
+                self._move(row, Event.RETRY, due_at=now + after, reason=reason, attempts=made)
+            case Released(after):
+                self._move(row, Event.RELEASE, due_at=now + after, attempts=made)
+            case Dead(reason):
+                self._move(row, Event.GIVE_UP, reason=reason, attempts=made)
+            case Delivered():
+                self._move(row, Event.SUCCEED, reason="", attempts=made)
             case _:
-                reason = verdict.reason if isinstance(verdict, Dead) else ""
-                self._move(row, event_of(verdict), reason=reason, attempts=made)
+                assert_never(verdict)
+        if row.delivery.state is State.PENDING:
+            self._schedule(row.delivery, now)
         if attempt is not None:
             row.claims = made
         elif isinstance(verdict, Released):
@@ -266,7 +273,7 @@ class Ledger:
         event: Event,
         *,
         due_at: datetime | None = None,
-        reason: str = "",
+        reason: str | None = None,
         attempts: int | None = None,
     ) -> None:
         before = row.delivery
@@ -275,7 +282,7 @@ class Ledger:
             before,
             state=state,
             due_at=before.due_at if due_at is None else due_at,
-            reason=reason,
+            reason=before.reason if reason is None else reason,
             attempts=before.attempts if attempts is None else attempts,
         )
         self._counts[before.state] -= 1
