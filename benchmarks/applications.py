@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -102,7 +103,7 @@ def background_shared_httpx() -> FastAPI:
     async def notify(app: FastAPI, url: str) -> None:
         await app.state.client.post(url, json=EVENT)
 
-    return _with_background_tasks(lambda app: lambda url: notify(app, url), lifespan)
+    return _with_background_tasks(lambda app: partial(notify, app), lifespan)
 
 
 def background_shared_aiohttp() -> FastAPI:
@@ -117,7 +118,7 @@ def background_shared_aiohttp() -> FastAPI:
         async with app.state.client.post(url, json=EVENT) as response:
             await response.read()
 
-    return _with_background_tasks(lambda app: lambda url: notify(app, url), lifespan)
+    return _with_background_tasks(lambda app: partial(notify, app), lifespan)
 
 
 def _with_background_tasks(notifier: Callable[[FastAPI], Callable[[str], Any]], lifespan: Any = None) -> FastAPI:

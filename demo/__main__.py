@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import socket
 import subprocess
@@ -29,6 +30,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--serve", action="store_true", help=f"on ports {API_PORT} and {DEVELOPER_PORT}, until Ctrl-C")
     serve = parser.parse_args().serve
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # The services write too, and a story is told in order.
+        sys.stdout.reconfigure(line_buffering=True)
     api_port, developer_port = (API_PORT, DEVELOPER_PORT) if serve else (0, 0)
     try:
         with ExitStack() as services:
@@ -81,7 +85,7 @@ def hear(client: httpx.Client, developer: str, number: int, path: str) -> None:
         raise DemoFailed(f"the callback did not arrive within 10 s: {answer.text}")
     heard = answer.json()
     print(f"   → {heard['method']} {heard['path']}\n     {json.dumps(heard['body'])}")
-    print(f"   ← 200 OK\n     {json.dumps(heard['answer'])}")
+    print(f"   ← {json.dumps(heard['answer'])}")
     wanted = {"method": "POST", "path": path, "body": {"description": "Payment celebration", "paid": True}}
     if {key: heard[key] for key in wanted} != wanted:
         raise DemoFailed(f"the callback should have been {wanted}")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, HttpUrl
 
 from callback_middleware import CallbackMiddleware, EgressPolicy
 
-logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+logging.basicConfig(level=logging.INFO, format="   · %(name)s: %(message)s")
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 DIRECT_DEBIT_LIMIT = 10_000
