@@ -121,9 +121,8 @@ def _header(site: Site, rules: Rules, side: Side, rest: str, index: int) -> Head
     name = rest[1:]
     token = _TOKEN.match(name)
     if not rest.startswith(".") or token is None:
-        raise site.error(
-            "a header's name must follow, as in $request.header.x-id", index + len(rest[:1]), meant_by(site.expression)
-        )
+        end = index + rest.startswith(".")
+        raise site.error("a header's name must follow, as in $request.header.x-id", end, meant_by(site.expression))
     if token.end() != len(name):
         end = index + 1 + token.end()
         raise site.error("no header's name has this character", end, _braced(site, end))
@@ -152,9 +151,8 @@ def _path(site: Site, rules: Rules, rest: str, index: int) -> Path:
 def _char_name(site: Site, rest: str, index: int) -> str:
     """A name of JSON string characters, its escapes resolved."""
     if not rest.startswith(".") or len(rest) == 1:
-        raise site.error(
-            "a name must follow, as in $request.query.url", index + len(rest[:1]), meant_by(site.expression)
-        )
+        end = index + rest.startswith(".")
+        raise site.error("a name must follow, as in $request.query.url", end, meant_by(site.expression))
     name = rest[1:]
     legal = _CHARS.match(name)
     end = 0 if legal is None else legal.end()
@@ -162,8 +160,8 @@ def _char_name(site: Site, rest: str, index: int) -> str:
         raise site.error("this is no JSON string character; write it as an escape", index + 1 + end)
     if "\\" in name:
         name = json.loads(f'"{name}"')
-        if any("\ud800" <= character <= "\udfff" for character in name):
-            raise site.error("the name holds half of a surrogate pair, which is no character", index + 1)
+    if not name.isascii() and any("\ud800" <= character <= "\udfff" for character in name):
+        raise site.error("the name holds half of a surrogate pair, which is no character", index + 1)
     return name
 
 

@@ -1,6 +1,6 @@
 """What somebody probably meant by an expression that is none.
 
-A hint is a guess, but never a wrong turn: it is an expression that compiles.
+A hint is a guess, but never a wrong turn: it is an expression of the specification's grammar.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _MEANT: Final[tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...]
             lambda match: f"$request.path.{match['name']}",
         ),
         (
-            r"\$(?P<side>request|response)\.(?:body|json|form)[#./]*(?P<steps>[^#~/.][^#~?&]*)?",
+            r"\$(?P<side>request|response)\.(?:body|json|form)[#./]*(?P<steps>[^#~/.][^~?&]*)?",
             lambda match: f"${match['side'].lower()}.body{_pointer(match['steps'] or '')}",
         ),
     )
 )
-_DOTTED: Final = re.compile(r"[A-Za-z0-9_.\[\]-]*")
+_DOTTED: Final = re.compile(r"[A-Za-z0-9_.\[\]#/-]*")
 
 
 def meant_by(expression: str) -> str | None:
@@ -50,7 +50,7 @@ def meant_by(expression: str) -> str | None:
 
 
 def _pointer(steps: str) -> str:
-    """``lines[0].sku`` as ``#/lines/0/sku``; what is no such path is one step, or already a pointer's several."""
+    """``lines[0].sku`` as ``#/lines/0/sku``; what is no such path stands as it is."""
     if _DOTTED.fullmatch(steps) is None:
         return "#/" + steps
     return "".join(("#/" if index == 0 else "/") + step for index, step in enumerate(re.findall(r"[\w-]+", steps)))
