@@ -1,0 +1,179 @@
+"""What a FastAPI handler and its dependencies declare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Body, Depends, FastAPI, Form, Header, Query, Request
+from fastapi.security import APIKeyHeader, OAuth2PasswordBearer
+from invoicing import (
+    Event,
+    Filters,
+    Invoice,
+    Meta,
+    Open,
+    app_with_callback,
+    notifies,
+    only_callback,
+)
+from probing import request
+
+from callback_middleware.errors import (
+    InvalidConfiguration,
+    NotMounted,
+)
+from callback_middleware.exchange import Exchange
+from callback_middleware.fastapi import Callbacks
+from callback_middleware.names import Parameter
+from callback_middleware.sources.dependants import names_of
+from callback_middleware.sources.discovery import discover
+from callback_middleware.values import MISSING
+
+
+def with_models(filters: Annotated[Filters, Query()], meta: Annotated[Meta, Header()]) -> None: ...
+
+
+def with_request(request: Request) -> None: ...
+
+
+def service(callbacks: Callbacks) -> None: ...
+
+
+def nested(found: Annotated[Any, Depends(service)]) -> None: ...
+
+
+def names_at(handler: Any) -> tuple[set[tuple[str, str, str | None]] | None, set[str] | None]:
+    app = FastAPI()
+    app.post("/{number}/x")(handler)
+    route: Any = app.routes[-1]
+    names = names_of(route.dependant, route.body_field)
+    parameters = names.parameters
+    return (
+        None if parameters is None else {(one.location, one.name, one.python_name) for one in parameters},
+        None if names.body is None else {one.name for one in names.body},
+    )
+
+
+def test_parameters_of_dependencies_and_models_are_known_by_both_names() -> None:
+    def handler(
+        number: int,
+        callback_url: Annotated[str, Query(alias="callbackUrl")],
+        found: Annotated[Any, Depends(with_models)],
+        x_token: Annotated[str, Header()] = "",
+    ) -> None: ...
+
+    parameters, body = names_at(handler)
+    assert parameters == {
+        ("path", "number", None),
+        ("query", "callbackUrl", "callback_url"),
+        ("query", "pageSize", "page_size"),
+        ("header", "x-token", "x_token"),
+        ("header", "trace-id", "trace_id"),
+    }
+    assert body == set()
+
+
+def test_defaults_are_known() -> None:
+    app = FastAPI()
+
+    @app.get("/")
+    def handler(url: str = "https://default.example", n: int | None = None, *, required: str) -> None: ...
+
+    route: Any = app.routes[-1]
+    assert names_of(route.dependant, route.body_field).parameters == (
+        Parameter("url", "query", default="https://default.example"),
+        Parameter("n", "query", default=None),
+        Parameter("required", "query", default=MISSING),
+    )
+
+
+def test_one_model_is_the_body_and_several_are_embedded() -> None:
+    def one(number: int, event: Event) -> None: ...
+
+    def several(number: int, event: Event, invoice: Invoice) -> None: ...
+
+    def embedded(number: int, event: Annotated[Event, Body(embed=True)]) -> None: ...
+
+    def form(number: int, name: Annotated[str, Form()]) -> None: ...
+
+    assert names_at(one)[1] == {"desc", "description", "total"}
+    assert names_at(several)[1] == {"event", "invoice"}
+    assert names_at(embedded)[1] == {"event"}
+    assert names_at(form)[1] == {"name"}
+
+
+def test_a_body_of_any_shape_is_unknown() -> None:
+    def anything(number: int, body: dict[str, Any]) -> None: ...
+
+    def listed_events(number: int, body: list[Event]) -> None: ...
+
+    def opened(number: int, body: Open) -> None: ...
+
+    def optional(number: int, body: Invoice | Event | None = None) -> None: ...
+
+    assert names_at(anything)[1] is None
+    assert names_at(listed_events)[1] is None
+    assert names_at(opened)[1] is None
+    assert names_at(optional)[1] == {"id", "desc", "description", "total"}
+
+
+def test_a_handler_with_the_raw_request_may_read_anything() -> None:
+    def handler(number: int, found: Annotated[Any, Depends(with_request)]) -> None: ...
+
+    assert names_at(handler) == (None, None)
+
+
+def test_security_schemes_and_our_own_dependency_hide_nothing() -> None:
+    def handler(
+        number: int,
+        callbacks: Callbacks,
+        token: Annotated[str, Depends(OAuth2PasswordBearer(tokenUrl="t"))],
+        key: Annotated[str, Depends(APIKeyHeader(name="x-key"))],
+    ) -> None: ...
+
+    parameters, _ = names_at(handler)
+    assert parameters == {("path", "number", None), ("header", "x-key", None)}
+
+
+def test_a_misspelt_name_is_an_error_at_start() -> None:
+    with pytest.raises(InvalidConfiguration, match="callback_url"):
+        discover(app_with_callback(lambda: None, "{$calback_url}/x"), None)
+
+
+def test_a_default_of_the_handler_is_where_it_goes() -> None:
+    app = FastAPI()
+
+    @app.post("/", callbacks=notifies("one", "{$callback_url}/x").routes)
+    def handler(callback_url: str = "https://default.example") -> None: ...
+
+    exchange = Exchange.build(url="https://api.example/", response_status=200)
+    assert str(only_callback(discover(app, None)).destination.resolve(exchange).url) == "https://default.example/x"  # type: ignore[union-attr]
+
+
+def test_a_handler_that_takes_callbacks_anywhere_sends_by_hand() -> None:
+    def by_hand(found: Annotated[Any, Depends(nested)], callback_url: str = "") -> None: ...
+
+    def may(request: Request, callback_url: str = "") -> None: ...
+
+    def never(callback_url: str = "") -> None: ...
+
+    app = FastAPI()
+    handlers: list[Callable[..., Any]] = [by_hand, may, never]
+    for number, handler in enumerate(handlers):
+        app.post(f"/{number}", callbacks=notifies("one").routes)(handler)
+    assert [one.handler_sends for one in discover(app, None).operations] == [True, None, False]
+
+
+async def test_without_the_middleware_the_error_says_so() -> None:
+    app = FastAPI()
+
+    def notify(body: Event) -> None: ...
+
+    @app.post("/")
+    async def handler(callbacks: Callbacks) -> None:
+        callbacks.send(notify, Event(desc="typed: mypy knows `send`, and that it takes an Event here"))
+
+    with pytest.raises(NotMounted, match="add_middleware"):
+        await request(app, discover(app, None), "POST", "/")
