@@ -9,14 +9,18 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from callback_middleware.testing.capturing import CapturedCallbacks, Sent, capture
     from callback_middleware.testing.clock import VirtualClock
     from callback_middleware.testing.outbox_contract import OutboxContract
 
-__all__ = ["OutboxContract", "VirtualClock"]
+__all__ = ["CapturedCallbacks", "OutboxContract", "Sent", "VirtualClock", "capture"]
 
 _HOMES: Final = {
+    "CapturedCallbacks": "capturing",
     "OutboxContract": "outbox_contract",
+    "Sent": "capturing",
     "VirtualClock": "clock",
+    "capture": "capturing",
 }
 
 
