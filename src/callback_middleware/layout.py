@@ -100,7 +100,7 @@ def lay_out(text: str, parts: Sequence[Part], *, dynamic_host: bool) -> Layout:
 def _client_base(written: _Text, base: Embedded) -> Embedded:
     text = written.text
     if isinstance(base.reference, Url):
-        braced = base.end - base.start > len(base.written)
+        braced = text[base.end - 1] == "}"
         meant = "{$request.query.url}" if braced else "$request.query.url"
         raise written.error("$url is the API's own: it would call itself", base.start, meant + text[base.end :])
     if isinstance(base.reference, Method | StatusCode):
