@@ -1,0 +1,37 @@
+"""``make demo`` shows what it says it shows, and ends by itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+
+from servers import PATIENCE, UVICORN_READY, serving, uvicorn
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def test_the_demo_shows_the_callback_and_its_answer() -> None:
+    demo = subprocess.run(
+        [sys.executable, "-m", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    shown = iter(demo.stdout.splitlines())
+    for text in (
+        '{"msg":"Invoice received"}',
+        "POST /events/invoices/2expen51ve",
+        '{"description": "Payment celebration", "paid": true}',
+        '{"ok": true}',
+    ):
+        assert any(text in line for line in shown), f"{text} is not there, or not in this order:\n{demo.stdout}"
+
+
+def test_the_api_of_the_demo_documents_its_callback() -> None:
+    with serving(uvicorn("demo.invoices:app"), ready=UVICORN_READY, directory=ROOT) as server:
+        document = httpx.get(f"{server.url}/openapi.json", trust_env=False).json()
+    (callback,) = document["paths"]["/invoices/"]["post"]["callbacks"].values()
+    assert list(callback) == ["{$callback_url}/invoices/{$request.body.id}"]
+    body = callback["{$callback_url}/invoices/{$request.body.id}"]["post"]["requestBody"]
+    assert body["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/InvoiceEvent"}
