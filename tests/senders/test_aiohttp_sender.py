@@ -14,7 +14,7 @@ from callback_middleware.delivery import AttemptRequest
 from callback_middleware.errors import ConfigurationError
 from callback_middleware.senders import aiohttp as module
 from callback_middleware.senders.aiohttp import AiohttpSender
-from callback_middleware.senders.progress import AttemptFailed, Progress
+from callback_middleware.senders.progress import AttemptFailed
 
 REQUEST = AttemptRequest("POST", "http://127.0.0.1:1/", HEADERS, BODY)
 
@@ -34,7 +34,7 @@ def test_without_aiohttp_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_no_socket_is_made_for_an_address_that_was_not_checked() -> None:
     """Of addresses, aiohttp asks no resolver, and may one day ask another one: this is the last gate."""
-    attempt = module._Attempt([ip_address("127.0.0.1")], Progress())
+    attempt = module._Attempt(addresses=[ip_address("127.0.0.1")])
     token = module._attempt.set(attempt)
     try:
         with pytest.raises(AttemptFailed):

@@ -14,12 +14,12 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from callback_middleware.addresses import Address, address_of
-from callback_middleware.delivery import Answer, AttemptRequest, Outcome, Phase, TimedOut
+from callback_middleware.delivery import Answer, AttemptRequest, Outcome, Phase, TimedOut, outcome_of
 from callback_middleware.egress import EgressPolicy
-from callback_middleware.errors import ConfigurationError
+from callback_middleware.errors import ConfigurationError, EgressRefused
 from callback_middleware.hosts import HttpUrl
 from callback_middleware.senders.idle import PoolLimits
-from callback_middleware.senders.progress import AttemptFailed, Progress, concluded, reason
+from callback_middleware.senders.progress import AttemptFailed, Progress, failed, reason
 from callback_middleware.senders.resolver import ADDRESSES_TRIED, Lookup, Resolver, system_lookup
 from callback_middleware.senders.tls import checked_context, default_context
 from callback_middleware.senders.wire import MAX_ANSWER, MAX_HEADERS, WireRequest
@@ -75,12 +75,15 @@ class AiohttpSender:
             ConfigurationError: The event loop is not asyncio's.
         """
         session = self._session()
-        progress = Progress()
+        attempt = _Attempt()
         try:
             async with asyncio.timeout(deadline.total_seconds()):
-                return await concluded(self._answer(session, request, egress, progress), progress)
-        except TimeoutError:  # the deadline's: of every other, `concluded` has made an outcome
-            return TimedOut(progress.phase)
+                try:
+                    return outcome_of(await self._answer(session, request, egress, attempt))
+                except (EgressRefused, AttemptFailed, OSError) as error:
+                    return failed(error, attempt)
+        except TimeoutError:  # the deadline's: every other has become an outcome
+            return TimedOut(attempt.phase)
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop. Needed before the loop ends: aiohttp warns otherwise."""
@@ -96,7 +99,7 @@ class AiohttpSender:
         return session
 
     async def _answer(
-        self, session: _LoopSession, request: AttemptRequest, egress: EgressPolicy, progress: Progress
+        self, session: _LoopSession, request: AttemptRequest, egress: EgressPolicy, attempt: _Attempt
     ) -> Answer:
         url = HttpUrl.of(request.url)
         egress.check_authority(url.authority)
@@ -104,7 +107,8 @@ class AiohttpSender:
         context: ssl.SSLContext | bool = True
         if url.authority.scheme == "https":
             context = self._ssl_context or await default_context()
-        _attempt.set(_Attempt(addresses[:ADDRESSES_TRIED], progress))
+        attempt.addresses = addresses[:ADDRESSES_TRIED]
+        _attempt.set(attempt)
         wire = WireRequest.of(request, url)
         try:
             async with session.client.request(
@@ -116,10 +120,10 @@ class AiohttpSender:
                 allow_redirects=False,
                 middlewares=() if wire.method == "POST" else (_once,),
             ) as response:
-                progress.phase = Phase.BODY
+                attempt.phase = Phase.BODY
                 return await _read(response, self._max_answer)
         except aiohttp.ClientError as error:
-            raise _failed(error, progress) from None
+            raise _meaning(error, attempt) from None
         except ValueError:
             raise AttemptFailed("the request's method, target or headers cannot be written") from None
 
@@ -140,7 +144,7 @@ class _LoopSession:
 
 
 @dataclass(slots=True)
-class _Attempt:
+class _Attempt(Progress):
     """What aiohttp's hooks must know of the attempt that they are called for.
 
     Attributes:
@@ -148,8 +152,7 @@ class _Attempt:
         opened: Whether a connection was opened for this attempt.
     """
 
-    addresses: Sequence[Address]
-    progress: Progress
+    addresses: Sequence[Address] = ()
     opened: bool = False
 
 
@@ -215,11 +218,11 @@ class _CheckedConnector(aiohttp.TCPConnector):
         timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
     ) -> aiohttp.connector.Connection:
         attempt = _attempt.get()
-        attempt.progress.phase = Phase.CONNECT
+        attempt.phase = Phase.CONNECT
         while True:
             connection = await super().connect(req, traces, timeout)
             if attempt.opened or _still_good(connection, attempt.addresses):
-                attempt.progress.phase = Phase.HEADERS
+                attempt.phase = Phase.HEADERS
                 return connection
             connection.close()
 
@@ -236,10 +239,10 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
     try:
         return await handler(request)
     except aiohttp.ClientError as error:
-        raise _failed(error, _attempt.get().progress) from None
+        raise _meaning(error, _attempt.get()) from None
 
 
-def _failed(error: aiohttp.ClientError, progress: Progress) -> AttemptFailed:
+def _meaning(error: aiohttp.ClientError, progress: Progress) -> AttemptFailed:
     """What an error of aiohttp's means, without what it repeats of the URL or the answer."""
     match error:
         case aiohttp.ClientConnectorCertificateError(certificate_error=ssl.SSLError() as cause):

@@ -10,13 +10,13 @@ from typing import Protocol
 import anyio
 import httpx
 
-from callback_middleware.delivery import Answer, AttemptRequest, Outcome, Phase, TimedOut
+from callback_middleware.delivery import Answer, AttemptRequest, Outcome, Phase, TimedOut, outcome_of
 from callback_middleware.egress import EgressPolicy
-from callback_middleware.errors import ConfigurationError
+from callback_middleware.errors import ConfigurationError, EgressRefused
 from callback_middleware.hosts import HttpUrl
 from callback_middleware.senders.idle import PoolLimits
 from callback_middleware.senders.pool import Pool
-from callback_middleware.senders.progress import AttemptFailed, Progress, concluded
+from callback_middleware.senders.progress import AttemptFailed, Progress, failed
 from callback_middleware.senders.resolver import Lookup, system_lookup
 from callback_middleware.senders.wire import MAX_ANSWER, WireRequest
 
@@ -61,7 +61,10 @@ class HttpxSender:
         """One attempt: see :class:`~callback_middleware.ports.Sender`."""
         progress = Progress()
         with anyio.move_on_after(deadline.total_seconds()):
-            return await concluded(self._answer(request, egress, progress), progress)
+            try:
+                return outcome_of(await self._answer(request, egress, progress))
+            except (EgressRefused, AttemptFailed, OSError) as error:
+                return failed(error, progress)
         return TimedOut(progress.phase)
 
     async def aclose(self) -> None:

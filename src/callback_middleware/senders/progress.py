@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import assert_never
 
-from callback_middleware.delivery import Answer, Blocked, Outcome, Phase, Unreachable, outcome_of
+from callback_middleware.delivery import Blocked, Outcome, Phase, Unreachable
 from callback_middleware.errors import EgressRefused
 
-__all__ = ["AttemptFailed", "Progress", "concluded"]
+__all__ = ["AttemptFailed", "Progress", "failed", "reason"]
 
 
 @dataclass(slots=True)
@@ -29,16 +29,17 @@ class AttemptFailed(Exception):
         super().__init__(detail)
 
 
-async def concluded(answer: Awaitable[Answer], progress: Progress) -> Outcome:
-    """What an exchange came to. Only a cancellation, and what is a mistake of this library, is raised."""
-    try:
-        return outcome_of(await answer)
-    except EgressRefused as error:
-        return Blocked(error.rule, error.how_to_allow)
-    except AttemptFailed as error:
-        return Unreachable(progress.phase, error.detail)
-    except OSError as error:
-        return Unreachable(progress.phase, reason(error))
+def failed(error: EgressRefused | AttemptFailed | OSError, progress: Progress) -> Outcome:
+    """The outcome of an attempt that ended without an answer."""
+    match error:
+        case EgressRefused():
+            return Blocked(error.rule, error.how_to_allow)
+        case AttemptFailed():
+            return Unreachable(progress.phase, error.detail)
+        case OSError():
+            return Unreachable(progress.phase, reason(error))
+        case _:
+            assert_never(error)
 
 
 def reason(error: OSError) -> str:
