@@ -146,6 +146,7 @@ def test_base_and_text_are_joined_by_their_components(base: str, text: str, expe
 
 HOSTILE = [
     "ftp://h/",
+    "ftp://h:21/",
     "javascript:alert(1)",
     "file:///etc/passwd",
     "//h/x",

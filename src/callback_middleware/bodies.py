@@ -125,9 +125,7 @@ def _object(pairs: Iterable[tuple[str, str]]) -> Mapping[str, Value]:
 def _text_parts(content: bytes, boundary: str) -> Iterable[tuple[str, str]]:
     try:
         from callback_middleware.multipart import text_parts
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "python_multipart":
-            raise
+    except ModuleNotFoundError:
         raise ValueError("multipart/form-data needs callback_middleware[multipart]") from None
     for part in text_parts(content, boundary):
         _, options = parse_media_type(part.content_type)

@@ -10,20 +10,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import reduce
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from callback_middleware.embedding import Embedded, Part, Placeholder, parse_bare, parse_parts
 from callback_middleware.errors import EgressRefused
 from callback_middleware.exchange import Exchange
 from callback_middleware.grammar import Rules
-from callback_middleware.hosts import Authority, HttpUrl
+from callback_middleware.hosts import Authority
 from callback_middleware.jsontext import to_text
 from callback_middleware.layout import Layout, lay_out
 from callback_middleware.names import Names
 from callback_middleware.references import Needs, needs_of
-from callback_middleware.urls import MAX_LENGTH, dot_segment, encode, illegal_in_path, illegal_in_query
+from callback_middleware.urls import MAX_LENGTH, Url, encode, read_url
 from callback_middleware.values import Reason, Unresolved, Value, excerpt
 
 __all__ = ["Destination", "DestinationTemplate", "Unresolved", "parse_destination"]
@@ -77,39 +77,8 @@ class Destination:
         Raises:
             EgressRefused: No policy allows it; the message quotes neither path nor query nor userinfo.
         """
-        base = _base(url)
+        base = read_url(url)
         return _destination(base.authority, base.path, base.query)
-
-
-class _Base(NamedTuple):
-    """What a destination builds on."""
-
-    authority: Authority
-    path: str
-    query: str
-
-
-# A receiver hands over one URL again and again. At most 8 MiB, whatever strangers send; refusals are not remembered.
-@lru_cache(maxsize=1024)
-def _base(url: str) -> _Base:
-    """Read a URL strictly. Raises :class:`EgressRefused`."""
-    if len(url) > MAX_LENGTH:
-        raise _refused(f"the URL is longer than {MAX_LENGTH} characters", "shorten it")
-    split = HttpUrl.of(url)
-    if split.authority.scheme not in ("http", "https"):
-        raise _refused(f"the scheme {excerpt(split.authority.scheme)} is not HTTP", "write https")
-    path, _, query = split.target.decode("ascii").partition("?")
-    if (illegal := illegal_in_path(path)) is not None:
-        raise _refused(f"the URL's path has an illegal character, {excerpt(path[illegal])}", "percent-encode it")
-    if (illegal := illegal_in_query(query)) is not None:
-        raise _refused(f"the URL's query has an illegal character, {excerpt(query[illegal])}", "percent-encode it")
-    if dot_segment(path) is not None:
-        raise _refused("the URL's path has a . or .. segment", "write the path that it leads to")
-    return _Base(split.authority, path, query)
-
-
-def _refused(rule: str, instead: str) -> EgressRefused:
-    return EgressRefused(rule, f"no policy allows it: {instead}")
 
 
 def _destination(authority: Authority, path: str, query: str) -> Destination:
@@ -161,7 +130,7 @@ class DestinationTemplate:
             return Unresolved(Reason.REFUSED, self.text, f"the URL would be longer than {MAX_LENGTH} characters")
         return destination
 
-    def _base(self, exchange: Exchange) -> _Base | Unresolved:
+    def _base(self, exchange: Exchange) -> Url | Unresolved:
         base = self.layout.base
         if isinstance(base, Embedded):
             written = base.written
@@ -172,7 +141,7 @@ class DestinationTemplate:
         if isinstance(url, Unresolved):
             return url
         try:
-            return _base(url)
+            return read_url(url)
         except EgressRefused as refused:
             return Unresolved(Reason.REFUSED, written, refused.rule)
 

@@ -31,7 +31,7 @@ from callback_middleware.errors import ExpressionSyntaxError
 from callback_middleware.hints import meant_by
 from callback_middleware.names import Names, nearest
 from callback_middleware.naming import candidates, declared, default, first_of
-from callback_middleware.references import Body, Header, Method, Path, Query, Reference, Side, StatusCode, Url
+from callback_middleware.references import Body, Header, Method, Path, Query, Reference, Side, StatusCode, RequestUrl
 from callback_middleware.values import MISSING
 
 CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
@@ -44,7 +44,7 @@ _BAD_ESCAPE: Final = re.compile(r"~(?![01])")
 _STEP: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|0|[1-9][0-9]*")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
-_KEYWORDS: Final[dict[str, Reference]] = {"$url": Url(), "$method": Method(), "$statusCode": StatusCode()}
+_KEYWORDS: Final[dict[str, Reference]] = {"$url": RequestUrl(), "$method": Method(), "$statusCode": StatusCode()}
 # No parameter is meant by one of these in whatever case, unless the operation declares it.
 _RESERVED: Final = frozenset({"url", "method", "statuscode", "request", "response"})
 

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from callback_middleware.embedding import Embedded, Part
 from callback_middleware.errors import EgressRefused, ExpressionSyntaxError
 from callback_middleware.hosts import HttpUrl
-from callback_middleware.references import Method, StatusCode, Url
+from callback_middleware.references import Method, StatusCode, RequestUrl
 from callback_middleware.urls import dot_segment, illegal_in_path, illegal_in_query
 
 _SCHEME: Final = re.compile(r"https?://", re.IGNORECASE)
@@ -99,7 +99,7 @@ def lay_out(text: str, parts: Sequence[Part], *, dynamic_host: bool) -> Layout:
 
 def _client_base(written: _Text, base: Embedded) -> Embedded:
     text = written.text
-    if isinstance(base.reference, Url):
+    if isinstance(base.reference, RequestUrl):
         braced = text[base.end - 1] == "}"
         meant = "{$request.query.url}" if braced else "$request.query.url"
         raise written.error("$url is the API's own: it would call itself", base.start, meant + text[base.end :])

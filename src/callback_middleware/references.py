@@ -41,7 +41,7 @@ class Side(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Url:
+class RequestUrl:
     """``$url``: the absolute request URL."""
 
     def evaluate(self, exchange: Exchange) -> Value | Missing:
@@ -181,11 +181,8 @@ class FirstOf:
             return MISSING
         return self.default
 
-    def __str__(self) -> str:
-        return " or ".join(map(str, self.candidates))
 
-
-Reference: TypeAlias = Url | Method | StatusCode | Header | Query | Path | Body | FirstOf
+Reference: TypeAlias = RequestUrl | Method | StatusCode | Header | Query | Path | Body | FirstOf
 
 
 def _bodies(reference: Reference) -> list[Body]:

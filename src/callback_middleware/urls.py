@@ -1,4 +1,4 @@
-"""The parts of a destination's URL after its authority: what may stand in them, and how values get in (RFC 3986).
+"""The URL of a destination: what may stand in its path and query, and how values get in (RFC 3986).
 
 Nothing here is ever normalised: what is not plainly right is refused, so that no two programs on the way can read
 it differently.
@@ -7,8 +7,14 @@ it differently.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
+
+from callback_middleware.errors import EgressRefused
+from callback_middleware.hosts import Authority, HttpUrl
+from callback_middleware.values import excerpt
 
 MAX_LENGTH: Final = 8192
 """Characters of a whole URL."""
@@ -20,6 +26,44 @@ _PATH: Final = re.compile(rf"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|{_ESCAPE})*")
 # Brackets are not in RFC 3986's query, yet `?ids[]=1` is everyday PHP and Rails, and nobody reads it differently.
 _QUERY: Final = re.compile(rf"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\[\]-]|{_ESCAPE})*")
 _DOT_SEGMENT: Final = re.compile(r"(?<![^/])(?:\.|%2[eE]){1,2}(?![^/])")
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """An absolute HTTP URL in its parts, without a fragment.
+
+    Attributes:
+        authority: Whom it goes to.
+        path: At least ``/``.
+        query: Empty for none.
+    """
+
+    authority: Authority
+    path: str
+    query: str
+
+
+# A receiver hands over one URL again and again. At most 8 MiB, whatever strangers send; refusals are not remembered.
+@lru_cache(maxsize=1024)
+def read_url(url: str) -> Url:
+    """Read a URL strictly. Its fragment and an empty query are dropped, an empty path is ``/``.
+
+    Raises:
+        EgressRefused: No policy allows it; the message quotes neither path nor query nor userinfo.
+    """
+    if len(url) > MAX_LENGTH:
+        raise _refused(f"the URL is longer than {MAX_LENGTH} characters", "shorten it")
+    split = HttpUrl.of(url)
+    if split.authority.scheme not in ("http", "https"):
+        raise _refused(f"the scheme {excerpt(split.authority.scheme)} is not HTTP", "write https")
+    path, _, query = split.target.decode("ascii").partition("?")
+    if (illegal := illegal_in_path(path)) is not None:
+        raise _refused(f"the URL's path has an illegal character, {excerpt(path[illegal])}", "percent-encode it")
+    if (illegal := illegal_in_query(query)) is not None:
+        raise _refused(f"the URL's query has an illegal character, {excerpt(query[illegal])}", "percent-encode it")
+    if dot_segment(path) is not None:
+        raise _refused("the URL's path has a . or .. segment", "write the path that it leads to")
+    return Url(split.authority, path, query)
 
 
 def encode(value: str) -> str:
@@ -53,3 +97,7 @@ def _first_illegal(legal: re.Pattern[str], text: str) -> int | None:
     match = legal.match(text)
     end = 0 if match is None else match.end()
     return None if end == len(text) else end
+
+
+def _refused(rule: str, instead: str) -> EgressRefused:
+    return EgressRefused(rule, f"no policy allows it: {instead}")
