@@ -19,7 +19,7 @@ from urllib.parse import quote
 from callback_middleware.embedding import Embedded, Part
 from callback_middleware.errors import EgressRefused, ExpressionSyntaxError
 from callback_middleware.hosts import HttpUrl
-from callback_middleware.references import Method, StatusCode, RequestUrl
+from callback_middleware.references import Method, RequestUrl, StatusCode
 from callback_middleware.urls import dot_segment, illegal_in_path, illegal_in_query
 
 _SCHEME: Final = re.compile(r"https?://", re.IGNORECASE)
