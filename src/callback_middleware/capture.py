@@ -74,13 +74,12 @@ class Capture:
 
     async def _put(self, batch: Batch) -> None:
         """Put, shielded from the request's cancellation; an unknown outcome is put again: ids make that safe."""
-        with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(self.put_timeout):
-                while True:
-                    try:
-                        await self.outbox.put(batch)
-                    except OutboxUncertain:
-                        await anyio.sleep(_UNCERTAIN_PAUSE)
-                    else:
-                        return
-            raise OutboxUncertain(f"the outbox did not say within {self.put_timeout} s whether it stored the batch")
+        with anyio.move_on_after(self.put_timeout, shield=True):
+            while True:
+                try:
+                    await self.outbox.put(batch)
+                except OutboxUncertain:
+                    await anyio.sleep(_UNCERTAIN_PAUSE)
+                else:
+                    return
+        raise OutboxUncertain(f"the outbox did not say within {self.put_timeout} s whether it stored the batch")

@@ -30,6 +30,9 @@ _BODILESS: Final = frozenset({204, 304})
 
 _WHOLE_FILES: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
+_OVER: Final[Scope] = {}
+"""Stands for the scope of a request that is over."""
+
 _UNAVAILABLE: Final = json.dumps(
     {"detail": "The request was carried out, but its callback could not be stored."}
 ).encode()
@@ -47,7 +50,10 @@ async def respond(capture: Capture, app: ASGIApp, scope: Scope, receive: Receive
     except BaseException as error:
         await responder.fail(error)
         raise
-    await responder.finish()
+    else:
+        await responder.finish()
+    finally:
+        responder.forget()
 
 
 class _Phase(enum.Enum):
@@ -56,11 +62,14 @@ class _Phase(enum.Enum):
     STREAMING = enum.auto()  # the client has the start
     COMMITTED = enum.auto()  # what was staged is in the outbox, and everything passes
     REFUSED = enum.auto()  # the outbox failed and we answered; the application's own messages go nowhere
-    ASIDE = enum.auto()  # not ours: no callbacks here, or another instance further in owns them
 
 
 class Responder:
-    """One request: the ``receive`` and ``send`` that its application gets, and the owner of its callbacks."""
+    """One request: the ``receive`` and ``send`` that its application gets, and the owner of its callbacks.
+
+    While ``_operation`` is None everything passes: the route documents no callbacks, or another instance further in
+    owns them.
+    """
 
     __slots__ = (
         "_callbacks",
@@ -99,8 +108,13 @@ class Responder:
 
     def stand_aside(self) -> None:
         """Another instance, further in, owns this request."""
-        self._phase = _Phase.ASIDE
         self._operation = None
+
+    def forget(self) -> None:
+        """The request is over. The scope holds its responder, so a responder that held its scope would make a cycle,
+        and every request would be left to the garbage collector.
+        """
+        self._scope = _OVER
 
     async def receive(self) -> Message:
         operation = self._operation
@@ -113,7 +127,7 @@ class Responder:
 
     async def send(self, message: Message) -> None:
         phase = self._phase
-        if phase is _Phase.ASIDE or phase is _Phase.COMMITTED:
+        if self._operation is None or phase is _Phase.COMMITTED:
             await self._send(message)
         elif phase is _Phase.WAITING:
             await self._begin(message)
@@ -127,7 +141,6 @@ class Responder:
             return
         operation = self._route()
         if operation is None:
-            self._phase = _Phase.ASIDE
             await self._send(message)
             return
         self._start = message
@@ -224,6 +237,8 @@ class Responder:
     async def finish(self) -> None:
         """The application returned."""
         operation = self._operation
+        if operation is None:
+            return
         if isinstance(operation, Operation):
             if self._phase is _Phase.HELD or self._phase is _Phase.STREAMING:
                 # Without a last message: its client went away, and the application had answered.

@@ -76,13 +76,14 @@ class Directory:
         return found
 
     def rematch(self, scope: Mapping[str, Any]) -> Operation | None:
-        """The operation of a request whose scope will never tell it: the application's routes are asked once more."""
-        if self._routing is None:
+        """Like :meth:`find`, and where that is :data:`UNROUTED` the application's routes are asked once more."""
+        found = self.find(scope)
+        if found is not UNROUTED or self._routing is None:
+            return found if isinstance(found, Operation) else None
+        again = self._routing.rematch(scope)
+        if isinstance(again, Opaque):
             return None if self._paths is None else self._paths.find(scope)
-        found = self._routing.rematch(scope)
-        if isinstance(found, Opaque):
-            return None if self._paths is None else self._paths.find(scope)
-        return found
+        return again
 
     def path_params(self, scope: Mapping[str, Any], operation: Operation) -> Mapping[str, Any]:
         """What the path of a request to this operation holds.
@@ -95,7 +96,8 @@ class Directory:
             read = self._paths.path_params(scope, operation)
             if read is not None:
                 return {**read, **left}
-        if left or self._routing is None:
+        # A router that ran left something, if only an empty mapping: matching again costs as much as routing did.
+        if "path_params" in scope or self._routing is None:
             return left
         return self._routing.path_params(scope)
 
