@@ -43,6 +43,7 @@ class DocumentedOperation:
         bases: Path prefixes under which it is served, ``""`` among them: a proxy may take them off.
         path_item: Where its path item stands.
         place: Where it stands.
+        has_callbacks: Whether it documents any.
     """
 
     method: str
@@ -50,10 +51,7 @@ class DocumentedOperation:
     bases: Sequence[str]
     path_item: Place
     place: Place
-
-    @property
-    def has_callbacks(self) -> bool:
-        return bool(self.place.child("callbacks").value)
+    has_callbacks: bool
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -119,7 +117,9 @@ class Document:
             with self._findings.at(f"{path} ({item.pointer})"):
                 path_item = self._dialect.references.follow(item)
                 for method, place in operations_in(path_item):
-                    yield DocumentedOperation(method, path, _bases(place, path_item, self._root), path_item, place)
+                    bases = _bases(place, path_item, self._root)
+                    has_callbacks = bool(place.child("callbacks").object())
+                    yield DocumentedOperation(method, path, bases, path_item, place, has_callbacks)
 
 
 def _bases(place: Place, path_item: Place, root: Place) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from callback_middleware.names import BodyField, Location, Names, Parameter
@@ -72,7 +72,7 @@ def _body_members(operation: Place, references: References) -> tuple[BodyField, 
 def _members(schema: Place, references: References, within: Sequence[str]) -> dict[str, BodyField] | None:
     """The declared members of an object schema; None if others are welcome, or none is declared at all."""
     schema = references.follow(schema)
-    if schema.pointer in within or not isinstance(schema.value, dict):
+    if schema.pointer in within or not isinstance(schema.value, Mapping):
         return None
     # Where nothing is said of additional members they are allowed, and hardly anybody means that.
     if schema.value.get("additionalProperties", False) is not False or "patternProperties" in schema.value:
@@ -83,7 +83,7 @@ def _members(schema: Place, references: References, within: Sequence[str]) -> di
     members: dict[str, BodyField] = {}
     for name, member in schema.child("properties").members():
         declared = references.follow(member).value
-        default = declared.get("default", MISSING) if isinstance(declared, dict) else MISSING
+        default = declared.get("default", MISSING) if isinstance(declared, Mapping) else MISSING
         members[name] = BodyField(name, default=default)
     for item in combined:
         found = _members(item, references, (*within, schema.pointer))

@@ -25,13 +25,16 @@ class Place:
     pointer: str = "#"
 
     def child(self, key: str | int) -> Place:
-        """The member or item of that name or number; its value is None where there is none."""
-        value = self.value
-        if isinstance(value, Mapping):
-            found = _member(value, str(key))
-            value = None if found is _ABSENT else found
+        """The member or item of that name or number; its value is None where there is no such member.
+
+        Raises:
+            DocumentError: This is neither object nor array.
+        """
+        if isinstance(self.value, list | tuple):
+            value = self.value[int(key)]
         else:
-            value = value[int(key)]
+            found = _member(self.object(), str(key))
+            value = None if found is _ABSENT else found
         return Place(value, f"{self.pointer}/{escaped(str(key))}")
 
     def members(self) -> Iterator[tuple[str, Place]]:
@@ -149,6 +152,5 @@ def _member(value: Mapping[Any, Any], name: str) -> Any:
 
 
 def _kind(value: object) -> str:
-    return {str: "text", list: "an array", bool: "a boolean", int: "a number", float: "a number"}.get(
-        type(value), type(value).__name__
-    )
+    named = {str: "text", dict: "an object", list: "an array", bool: "a boolean", int: "a number", float: "a number"}
+    return named.get(type(value), type(value).__name__)

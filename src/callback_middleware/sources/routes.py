@@ -93,7 +93,8 @@ def flattened(routes: Iterable[BaseRoute]) -> Iterator[tuple[Any, BaseRoute]]:
     contexts = getattr(routing, "iter_route_contexts", None)
     if contexts is not None:
         for context in contexts(listed):
-            yield context, context.original_route
+            # A route of Starlette's is included as a copy; not every version's context passes its attributes on.
+            yield getattr(context, "starlette_route", None) or context, context.original_route
         return
     lazy = getattr(routing, "_IncludedRouter", None)
     if lazy is not None and any(isinstance(route, lazy) for route in listed):
