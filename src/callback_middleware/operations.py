@@ -163,7 +163,8 @@ def compile_callback(
     headers = tuple((header.lower(), text(template)) for header, template in options.headers.items())
     params = {key: text(template) for key, template in options.params.items()}
 
-    templates = [destination, *(template for _, template in headers), *params.values()]
+    templates: list[DestinationTemplate | TextTemplate | PayloadTemplate] = [destination, *params.values()]
+    templates.extend(template for _, template in headers)
     if isinstance(payload, PayloadTemplate):
         templates.append(payload)
     needs = Needs() if payload is None or isinstance(payload, PayloadTemplate) else _EVERYTHING

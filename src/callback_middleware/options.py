@@ -224,7 +224,7 @@ def _flag(name: str, value: object) -> bool:
     raise ConfigurationError(f"{name}={value!r} must be true or false")
 
 
-def _texts(name: Literal["headers", "params"], value: Mapping[str, str] | None) -> Mapping[str, str]:
+def _texts(name: Literal["headers", "params"], value: object) -> Mapping[str, str]:
     if value is None:
         return {}
     if isinstance(value, Mapping) and all(isinstance(item, str) for pair in value.items() for item in pair):

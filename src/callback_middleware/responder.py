@@ -111,9 +111,8 @@ class Responder:
         self._operation = None
 
     def forget(self) -> None:
-        """The request is over. The scope holds its responder, so a responder that held its scope would make a cycle,
-        and every request would be left to the garbage collector.
-        """
+        """The request is over."""
+        # The scope holds its responder: one that held its scope too would leave every request to the garbage collector.
         self._scope = _OVER
 
     async def receive(self) -> Message:

@@ -223,10 +223,10 @@ def _at(at: datetime | None) -> datetime | None:
     return at
 
 
-def _key(dedupe: str | None) -> str | None:
-    if dedupe is not None and (not isinstance(dedupe, str) or not dedupe):
-        raise PlanningError(f"dedupe={dedupe!r} is no key: give text that is not empty, or None")
-    return dedupe
+def _key(dedupe: object) -> str | None:
+    if dedupe is None or (isinstance(dedupe, str) and dedupe):
+        return dedupe
+    raise PlanningError(f"dedupe={dedupe!r} is no key: give text that is not empty, or None")
 
 
 def _tags(tags: Mapping[str, str] | None) -> Mapping[str, str]:
