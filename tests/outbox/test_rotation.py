@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callback_middleware.outbox.rotation import Rotation
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.sampled_from("abc"), st.integers(0, 6)),
+        st.tuples(st.just("discard"), st.integers(0, 30), st.none()),
+        st.tuples(st.just("take"), st.integers(1, 5), st.integers(1, 3)),
+        st.tuples(st.just("pass"), st.integers(0, 3), st.none()),
+    ),
+    max_size=60,
+)
+
+
+@dataclass
+class Model:
+    """The same promise, kept by looking at everything every time."""
+
+    items: dict[UUID, tuple[str, datetime]] = field(default_factory=dict)
+
+    def due(self, now: datetime) -> Counter[str]:
+        return Counter(origin for origin, due in self.items.values() if due <= now)
+
+    def first_due_of(self, origin: str) -> datetime:
+        return min(due for one, due in self.items.values() if one == origin)
+
+
+@given(steps)
+def test_it_hands_out_what_looking_at_everything_would(script: list[tuple[str, int | str, int | None]]) -> None:
+    rotation, model, now = Rotation(), Model(), START
+    for number, (step, first, second) in enumerate(script, 1):
+        if step == "add":
+            assert isinstance(first, str)
+            item, due = UUID(int=number), now + (second or 0) * SECOND
+            news = rotation.add(item, first, due, now)
+            assert news <= (due <= now)
+            model.items[item] = (first, due)
+        elif step == "discard":
+            item = UUID(int=int(first))
+            rotation.discard(item)
+            model.items.pop(item, None)
+        elif step == "pass":
+            now += int(first) * SECOND
+        else:
+            limit, per_origin = int(first), second or 1
+            due_now = model.due(now)
+            taken = rotation.take(limit, now, per_origin=per_origin, busy=Counter())
+            assert len(taken) == min(limit, sum(min(count, per_origin) for count in due_now.values()))
+            for item in taken:
+                origin, due = model.items[item]
+                assert due == model.first_due_of(origin) <= now
+                del model.items[item]
+        assert len(rotation) == len(model.items)
+        later = [due for _, due in model.items.values() if due > now]
+        if later and not model.due(now):
+            next_due = rotation.next_due()
+            assert next_due is not None
+            assert next_due <= min(later), "it would sleep through it"
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40), st.integers(1, 3))
+def test_between_two_turns_of_one_origin_every_other_that_is_due_has_one(origins: list[str], limit: int) -> None:
+    rotation = Rotation()
+    for number, origin in enumerate(origins):
+        rotation.add(UUID(int=number), origin, START, START)
+    waiting = Counter(origins)
+
+    last_turn: dict[str, int] = {}
+    for turn in range(len(origins)):
+        (item,) = rotation.take(1, START, per_origin=1, busy=Counter())
+        origin = origins[item.int]
+        since = last_turn.get(origin, -1)
+        assert all(last_turn.get(other, -1) >= since for other in waiting), f"{origin} jumped the queue"
+        last_turn[origin] = turn
+        waiting[origin] -= 1
+        if not waiting[origin]:
+            del waiting[origin]
+
+    assert rotation.take(limit, START, per_origin=9, busy=Counter()) == []
+
+
+def test_who_is_left_out_keeps_its_turn() -> None:
+    rotation = Rotation()
+    for number, origin in enumerate("ab"):
+        rotation.add(UUID(int=number), origin, START, START)
+    rotation.add(UUID(int=2), "b", START, START)
+
+    busy = rotation.take(1, START, per_origin=1, busy=Counter("a"))
+    free = rotation.take(1, START, per_origin=1, busy=Counter())
+
+    assert (busy, free) == ([UUID(int=1)], [UUID(int=0)])
+
+
+def test_an_origin_with_nothing_left_is_forgotten() -> None:
+    rotation = Rotation()
+    for number in range(100):
+        rotation.add(UUID(int=number), f"origin {number}", START + SECOND, START)
+
+    rotation.take(100, START + SECOND, per_origin=1, busy=Counter())
+
+    assert (len(rotation), len(rotation._queues), len(rotation._ring), len(rotation._parked)) == (0, 0, 0, 0)
+
+
+def test_looks_at_one_origin_do_not_pile_up() -> None:
+    """A retry waits for a day while an origin's other deliveries come, fail and go."""
+    rotation, now = Rotation(), START
+    rotation.add(UUID(int=0), "a", START + timedelta(days=1), START)
+
+    for number in range(1, 500):
+        rotation.add(UUID(int=number), "a", now + SECOND, now)
+        now += SECOND
+        rotation.take(1, now, per_origin=1, busy=Counter())
+
+    assert len(rotation._parked) <= 2
