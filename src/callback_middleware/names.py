@@ -57,12 +57,26 @@ class Names:
     """The names that one operation's requests may carry.
 
     Attributes:
-        parameters: Every path, query and header parameter; None if they are unknown, or others are welcome.
+        parameters: Every path, query and header parameter; None if they are unknown.
         body: Every top-level member of the body; None likewise; empty for an operation without a body.
+        more_parameters: Requests may carry others too, which nobody has declared.
+        more_members: The body may have others too.
     """
 
     parameters: tuple[Parameter, ...] | None = None
     body: tuple[BodyField, ...] | None = None
+    more_parameters: bool = False
+    more_members: bool = False
+
+    @property
+    def knows_parameters(self) -> bool:
+        """Whether every parameter is known."""
+        return self.parameters is not None and not self.more_parameters
+
+    @property
+    def knows_body(self) -> bool:
+        """Whether every top-level member of the body is known."""
+        return self.body is not None and not self.more_members
 
     def parameters_called(self, name: str) -> list[Parameter]:
         """The declared parameters that ``{$name}`` may mean, in the order in which they are asked for."""
@@ -88,13 +102,13 @@ class Names:
 
     def rules_out(self, location: Location, name: str) -> bool:
         """Whether it is certain that the operation declares no such parameter, though it could."""
-        if self.parameters is None or (location == "header" and name.lower() in _NEVER_DECLARED):
+        if not self.knows_parameters or (location == "header" and name.lower() in _NEVER_DECLARED):
             return False
         return self.parameter(location, name) is None
 
     def rules_out_member(self, name: str) -> bool:
         """Whether it is certain that the body declares no such member."""
-        return self.body is not None and self.body_field(name) is None
+        return self.knows_body and self.body_field(name) is None
 
     def all(self) -> Iterable[str]:
         """Every declared name on the wire."""

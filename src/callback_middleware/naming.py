@@ -25,14 +25,14 @@ def declared(name: str, names: Names) -> list[Named]:
 def candidates(name: str, names: Names | None) -> list[Named]:
     """Everything that a name may refer to, in the order in which it is asked for; empty for an unknown name.
 
-    What is declared is meant. Where nothing is known of the parameters, or of the body, they are asked by presence.
+    What is declared is meant. Where not all is known of the parameters, or of the body, they are asked by presence.
     """
     if names is None:
         names = Names()
     found = declared(name, names)
-    if names.parameters is None and not names.parameters_called(name):
+    if not names.knows_parameters and not names.parameters_called(name):
         found = [*_by_presence(name), *found]
-    if names.body is None and not names.parameters_called(name):
+    if not names.knows_body and not names.parameters_called(name) and not names.body_fields_called(name):
         found.append(Body(Side.REQUEST, (name,)))
     return found
 

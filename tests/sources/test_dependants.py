@@ -20,13 +20,14 @@ from invoicing import (
 )
 from probing import request
 
+from callback_middleware.destinations import Destination
 from callback_middleware.errors import (
     InvalidConfiguration,
     NotMounted,
 )
 from callback_middleware.exchange import Exchange
 from callback_middleware.fastapi import Callbacks
-from callback_middleware.names import Parameter
+from callback_middleware.names import Names, Parameter
 from callback_middleware.sources.dependants import names_of
 from callback_middleware.sources.discovery import discover
 from callback_middleware.values import MISSING
@@ -44,16 +45,19 @@ def service(callbacks: Callbacks) -> None: ...
 def nested(found: Annotated[Any, Depends(service)]) -> None: ...
 
 
-def names_at(handler: Any) -> tuple[set[tuple[str, str, str | None]] | None, set[str] | None]:
+def names_at(handler: Any) -> Names:
     app = FastAPI()
     app.post("/{number}/x")(handler)
     route: Any = app.routes[-1]
-    names = names_of(route.dependant, route.body_field)
-    parameters = names.parameters
-    return (
-        None if parameters is None else {(one.location, one.name, one.python_name) for one in parameters},
-        None if names.body is None else {one.name for one in names.body},
-    )
+    return names_of(route.dependant, route.body_field)
+
+
+def parameters_at(handler: Any) -> set[tuple[str, str, str | None]]:
+    return {(one.location, one.name, one.python_name) for one in names_at(handler).parameters or ()}
+
+
+def members_at(handler: Any) -> set[str]:
+    return {one.name for one in names_at(handler).body or ()}
 
 
 def test_parameters_of_dependencies_and_models_are_known_by_both_names() -> None:
@@ -64,15 +68,16 @@ def test_parameters_of_dependencies_and_models_are_known_by_both_names() -> None
         x_token: Annotated[str, Header()] = "",
     ) -> None: ...
 
-    parameters, body = names_at(handler)
-    assert parameters == {
+    assert parameters_at(handler) == {
         ("path", "number", None),
         ("query", "callbackUrl", "callback_url"),
         ("query", "pageSize", "page_size"),
         ("header", "x-token", "x_token"),
         ("header", "trace-id", "trace_id"),
     }
-    assert body == set()
+    assert names_at(handler).body == ()
+    assert names_at(handler).knows_parameters
+    assert names_at(handler).knows_body
 
 
 def test_defaults_are_known() -> None:
@@ -98,10 +103,10 @@ def test_one_model_is_the_body_and_several_are_embedded() -> None:
 
     def form(number: int, name: Annotated[str, Form()]) -> None: ...
 
-    assert names_at(one)[1] == {"desc", "description", "total"}
-    assert names_at(several)[1] == {"event", "invoice"}
-    assert names_at(embedded)[1] == {"event"}
-    assert names_at(form)[1] == {"name"}
+    assert members_at(one) == {"desc", "description", "total"}
+    assert members_at(several) == {"event", "invoice"}
+    assert members_at(embedded) == {"event"}
+    assert members_at(form) == {"name"}
 
 
 def test_a_body_of_any_shape_is_unknown() -> None:
@@ -113,16 +118,19 @@ def test_a_body_of_any_shape_is_unknown() -> None:
 
     def optional(number: int, body: Invoice | Event | None = None) -> None: ...
 
-    assert names_at(anything)[1] is None
-    assert names_at(listed_events)[1] is None
-    assert names_at(opened)[1] is None
-    assert names_at(optional)[1] == {"id", "desc", "description", "total"}
+    assert not names_at(anything).knows_body
+    assert not names_at(listed_events).knows_body
+    assert not names_at(opened).knows_body
+    assert members_at(optional) == {"id", "desc", "description", "total"}
 
 
 def test_a_handler_with_the_raw_request_may_read_anything() -> None:
     def handler(number: int, found: Annotated[Any, Depends(with_request)]) -> None: ...
 
-    assert names_at(handler) == (None, None)
+    names = names_at(handler)
+    assert not names.knows_parameters
+    assert not names.knows_body
+    assert names.parameters == (Parameter("number", "path"),), "what is declared is known all the same"
 
 
 def test_security_schemes_and_our_own_dependency_hide_nothing() -> None:
@@ -133,8 +141,7 @@ def test_security_schemes_and_our_own_dependency_hide_nothing() -> None:
         key: Annotated[str, Depends(APIKeyHeader(name="x-key"))],
     ) -> None: ...
 
-    parameters, _ = names_at(handler)
-    assert parameters == {("path", "number", None), ("header", "x-key", None)}
+    assert parameters_at(handler) == {("path", "number", None), ("header", "x-key", None)}
 
 
 def test_a_misspelt_name_is_an_error_at_start() -> None:
@@ -149,7 +156,9 @@ def test_a_default_of_the_handler_is_where_it_goes() -> None:
     def handler(callback_url: str = "https://default.example") -> None: ...
 
     exchange = Exchange.build(url="https://api.example/", response_status=200)
-    assert str(only_callback(discover(app, None)).destination.resolve(exchange).url) == "https://default.example/x"  # type: ignore[union-attr]
+    resolved = only_callback(discover(app, None)).destination.resolve(exchange)
+    assert isinstance(resolved, Destination)
+    assert resolved.url == "https://default.example/x"
 
 
 def test_a_handler_that_takes_callbacks_anywhere_sends_by_hand() -> None:
@@ -177,3 +186,21 @@ async def test_without_the_middleware_the_error_says_so() -> None:
 
     with pytest.raises(NotMounted, match="add_middleware"):
         await request(app, discover(app, None), "POST", "/")
+
+
+def test_beside_the_raw_request_a_declared_parameter_keeps_its_alias_and_default() -> None:
+    app = FastAPI()
+
+    @app.post("/", callbacks=notifies("one", "{$callback_url}/{$anything}").routes)
+    def handler(
+        request: Request, callback_url: Annotated[str, Query(alias="callbackUrl")] = "https://default.example"
+    ) -> None: ...
+
+    destination = only_callback(discover(app, None)).destination
+    for url, expected in (
+        ("https://api.example/?callbackUrl=https://r.example&anything=x", "https://r.example/x"),
+        ("https://api.example/?anything=y", "https://default.example/y"),
+    ):
+        resolved = destination.resolve(Exchange.build(url=url, response_status=200))
+        assert isinstance(resolved, Destination)
+        assert resolved.url == expected

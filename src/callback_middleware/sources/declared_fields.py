@@ -59,17 +59,16 @@ def model_of(annotation: Any) -> type[pydantic.BaseModel] | None:
     return None
 
 
-def body_fields(annotation: Any) -> Sequence[BodyField] | None:
-    """The top-level members of a body of this type; None if it may have others, or has no members at all."""
+def body_fields(annotation: Any) -> tuple[Sequence[BodyField], bool]:
+    """The top-level members that a body of this type declares, and whether it may have others."""
     members: dict[str, BodyField] = {}
+    more = False
     for alternative in _alternatives(annotation):
-        if alternative is type(None):
-            continue
-        fields = _members(alternative)
-        if fields is None:
-            return None
-        members.update((field.name, field) for field in fields)
-    return tuple(members.values())
+        if alternative is not type(None):
+            fields, others = _members(alternative)
+            members.update((field.name, field) for field in fields)
+            more = more or others
+    return tuple(members.values()), more
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:
@@ -83,18 +82,15 @@ def _alternatives(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def _members(kind: Any) -> Sequence[BodyField] | None:
-    if not isinstance(kind, type):
-        return None
-    if issubclass(kind, pydantic.RootModel):
-        return None
-    if issubclass(kind, pydantic.BaseModel):
-        return None if kind.model_config.get("extra") == "allow" else tuple(_model_members(kind))
-    if dataclasses.is_dataclass(kind):
-        return tuple(BodyField(field.name) for field in dataclasses.fields(kind) if field.init)
-    if hasattr(kind, "__total__"):
-        return tuple(BodyField(name) for name in get_type_hints(kind))
-    return None
+def _members(kind: Any) -> tuple[Sequence[BodyField], bool]:
+    if isinstance(kind, type):
+        if issubclass(kind, pydantic.BaseModel) and not issubclass(kind, pydantic.RootModel):
+            return tuple(_model_members(kind)), kind.model_config.get("extra") == "allow"
+        if dataclasses.is_dataclass(kind):
+            return tuple(BodyField(field.name) for field in dataclasses.fields(kind) if field.init), False
+        if hasattr(kind, "__total__"):
+            return tuple(BodyField(name) for name in get_type_hints(kind)), False
+    return (), True
 
 
 def _model_members(model: type[pydantic.BaseModel]) -> Iterator[BodyField]:

@@ -34,11 +34,10 @@ async def callbacks_of(request: Request) -> staging.Callbacks:
 
 
 def names_of(dependant: Dependant, body_field: ModelField | None) -> Names:
-    """The names that a request to a handler may carry; unknown where something takes the raw request."""
-    if _takes_request(dependant):
-        return Names()
-    body = () if body_field is None else body_fields(body_field.field_info.annotation)
-    return Names(tuple(_parameters(dependant)), None if body is None else tuple(body))
+    """The names that a request to a handler may carry: others too where something takes the raw request."""
+    raw = _takes_request(dependant)
+    members, more = ((), False) if body_field is None else body_fields(body_field.field_info.annotation)
+    return Names(tuple(_parameters(dependant)), tuple(members), more_parameters=raw, more_members=raw or more)
 
 
 def handler_sends(dependant: Dependant) -> bool | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from callback_middleware.names import BodyField, Location, Names, Parameter
@@ -32,10 +32,13 @@ def names_at(path_item: Place, operation: Place, references: References) -> Name
         DocumentError: A reference that cannot be followed.
     """
     declared = parameters_of(path_item, operation, references)
-    open_ended = any(_is_open_ended(parameter, references) for parameter in declared)
-    parameters = tuple(_parameters(declared, references))
-    members = _body_members(operation, references)
-    return Names(None if open_ended else parameters, members)
+    members, more = _body_members(operation, references)
+    return Names(
+        parameters=tuple(_parameters(declared, references)),
+        body=tuple(members),
+        more_parameters=any(_is_open_ended(parameter, references) for parameter in declared),
+        more_members=more,
+    )
 
 
 def _parameters(declared: Sequence[Place], references: References) -> Iterator[Parameter]:
@@ -57,37 +60,37 @@ def _is_open_ended(parameter: Place, references: References) -> bool:
     return value.get("in") == "query" and is_object
 
 
-def _body_members(operation: Place, references: References) -> tuple[BodyField, ...] | None:
+def _body_members(operation: Place, references: References) -> tuple[Iterable[BodyField], bool]:
+    """The top-level members that a body declares, and whether it may have others."""
     content = references.follow(operation.child("requestBody")).child("content")
     members: dict[str, BodyField] = {}
+    more = False
     for media_type, item in content.members():
-        schema = references.follow(item).child("schema")
-        found = _members(schema, references, ()) if is_json(media_type) or is_form(media_type) else None
-        if found is None:
-            return None
-        members.update(found)
-    return tuple(members.values())
+        if is_json(media_type) or is_form(media_type):
+            found, others = _members(references.follow(item).child("schema"), references, ())
+            members.update((field.name, field) for field in found)
+            more = more or others
+        else:
+            more = True
+    return members.values(), more
 
 
-def _members(schema: Place, references: References, within: Sequence[str]) -> dict[str, BodyField] | None:
-    """The declared members of an object schema; None if others are welcome, or none is declared at all."""
+def _members(schema: Place, references: References, within: Sequence[str]) -> tuple[Sequence[BodyField], bool]:
     schema = references.follow(schema)
     if schema.pointer in within or not isinstance(schema.value, Mapping):
-        return None
-    # Where nothing is said of additional members they are allowed, and hardly anybody means that.
-    if schema.value.get("additionalProperties", False) is not False or "patternProperties" in schema.value:
-        return None
+        return (), True
     combined = [item for keyword in _COMBINED for item in schema.child(keyword).items()]
-    if not combined and "properties" not in schema.value:
-        return None
-    members: dict[str, BodyField] = {}
-    for name, member in schema.child("properties").members():
-        declared = references.follow(member).value
-        default = declared.get("default", MISSING) if isinstance(declared, Mapping) else MISSING
-        members[name] = BodyField(name, default=default)
+    # Where nothing is said of additional members they are allowed, and hardly anybody means that.
+    more = schema.value.get("additionalProperties", False) is not False or "patternProperties" in schema.value
+    more = more or not (combined or "properties" in schema.value)
+    fields = [_field(name, member, references) for name, member in schema.child("properties").members()]
     for item in combined:
-        found = _members(item, references, (*within, schema.pointer))
-        if found is None:
-            return None
-        members.update(found)
-    return members
+        found, others = _members(item, references, (*within, schema.pointer))
+        fields += found
+        more = more or others
+    return fields, more
+
+
+def _field(name: str, schema: Place, references: References) -> BodyField:
+    declared = references.follow(schema).value
+    return BodyField(name, default=declared.get("default", MISSING) if isinstance(declared, Mapping) else MISSING)
