@@ -47,7 +47,7 @@ def reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate refused: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or 'connection closed'}"
+        return f"TLS failed: {getattr(error, 'reason', None) or 'connection closed'}"  # absent where Python made it
     if isinstance(error, socket.gaierror):
         return f"name not resolved: {error.strerror}"
     return os.strerror(error.errno) if error.errno is not None else type(error).__name__

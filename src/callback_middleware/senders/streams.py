@@ -6,28 +6,15 @@ nothing but ``connect`` here ever opens a socket, and closing is immediate, on a
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import ssl
-from typing import Final
 
 import anyio
 
 from callback_middleware.addresses import Address
 
 __all__ = ["Stream"]
-
-_UNDER_WAY: Final = frozenset({errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN})
-
-
-async def _connected(opened: socket.socket, where: tuple[str, int]) -> None:
-    error = opened.connect_ex(where)
-    if error in _UNDER_WAY:
-        await anyio.wait_writable(opened)
-        error = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    if error:
-        raise OSError(error, os.strerror(error))
 
 
 class Stream:
@@ -100,3 +87,12 @@ class Stream:
 
     def close(self) -> None:
         self._socket.close()
+
+
+async def _connected(opened: socket.socket, where: tuple[str, int]) -> None:
+    try:
+        opened.connect(where)
+    except BlockingIOError:
+        await anyio.wait_writable(opened)
+        if error := opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            raise OSError(error, os.strerror(error)) from None
