@@ -10,14 +10,59 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 PATIENCE = 60.0
 """Seconds until a process that does not do what it should is given up."""
 
-Command = Callable[[int, int], Sequence[str]]
-"""A server's command line, of the file descriptor of a socket that is bound, and of its port."""
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A program that serves ASGI applications.
+
+    Attributes:
+        arguments: Python's, for an application, and for the file descriptor of a socket that is bound and its port.
+        ready: Printed when it takes requests.
+        stopping: Printed when it has begun to stop, and applications are still at work; None if nothing is.
+        status: What it ends with when it is asked to by SIGTERM; negative for a signal.
+    """
+
+    name: str
+    arguments: Callable[[str, int, int], Sequence[str]]
+    ready: str
+    stopping: str | None
+    status: int
+
+
+UVICORN: Final = Kind(
+    "uvicorn",
+    lambda application, descriptor, _: ["uvicorn", application, "--fd", str(descriptor)],
+    ready="Uvicorn running",
+    stopping="Waiting for application shutdown",
+    # Once it has shut down, it lets the signal do what signals do.
+    status=-signal.SIGTERM,
+)
+HYPERCORN: Final = Kind(
+    "hypercorn",
+    lambda application, descriptor, _: ["hypercorn", application, "--bind", f"fd://{descriptor}"],
+    ready="Running on",
+    stopping=None,
+    status=0,
+)
+HYPERCORN_TRIO: Final = replace(
+    HYPERCORN,
+    name="hypercorn on trio",
+    arguments=lambda *of: [*HYPERCORN.arguments(*of), "--worker-class", "trio"],
+)
+GRANIAN: Final = Kind(
+    "granian",
+    lambda application, _, port: ["granian", application, "--interface", "asgi", "--port", str(port)],
+    ready="Started worker",
+    stopping="Stopping worker",
+    status=0,
+)
 
 
 class Server:
@@ -81,23 +126,24 @@ class Server:
 
 
 @contextmanager
-def serving(command: Command, *, ready: str, directory: Path) -> Iterator[Server]:
-    """A server process, from when it prints ``ready`` until the block ends. A test that fails shows its output.
+def serving(kind: Kind, application: str, *, directory: Path, python: str | Path = sys.executable) -> Iterator[Server]:
+    """A server process, from when it is ready until the block ends. A test that fails shows its output.
 
     Args:
-        command: How it is started.
-        ready: What it prints when it takes requests.
-        directory: Where it runs.
+        kind: Which server.
+        application: As ``module:attribute``.
+        directory: Where it runs, and finds the module.
+        python: The interpreter of the environment that has them all.
     """
     with socket.socket() as bound:
-        # Bound here, and never free again: no other process can take the port. A server that insists on binding
-        # it itself shares it.
+        # Bound here, and never free again: no other process can take the port. A server that insists on binding it
+        # itself may share it.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind(("127.0.0.1", 0))
         port = bound.getsockname()[1]
-        process = subprocess.Popen(  # noqa: S603 - the tests' own commands
-            command(bound.fileno(), port),
+        process = subprocess.Popen(  # noqa: S603 - an interpreter of ours
+            [str(python), "-m", *kind.arguments(application, bound.fileno(), port)],
             cwd=directory,
             env=os.environ | {"PYTHONUNBUFFERED": "1"},
             pass_fds=[bound.fileno()],
@@ -108,7 +154,7 @@ def serving(command: Command, *, ready: str, directory: Path) -> Iterator[Server
         )
         server = Server(process, port)
         try:
-            server.wait_for(ready)
+            server.wait_for(kind.ready)
         except BaseException:
             server.kill()
             raise
@@ -117,13 +163,3 @@ def serving(command: Command, *, ready: str, directory: Path) -> Iterator[Server
     finally:
         server.kill()
         print(server.output)  # noqa: T201 - pytest shows it if the test fails
-
-
-def uvicorn(application: str, *, python: str | Path = sys.executable) -> Command:
-    return lambda descriptor, _: [str(python), "-m", "uvicorn", application, "--fd", str(descriptor)]
-
-
-UVICORN_READY = "Uvicorn running"
-UVICORN_STOPPING = "Waiting for application shutdown"
-UVICORN_STATUS = -signal.SIGTERM
-"""Once it has shut down, it ends by the signal that asked it to."""

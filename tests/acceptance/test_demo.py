@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from servers import PATIENCE, UVICORN_READY, serving, uvicorn
+from servers import PATIENCE, UVICORN, serving
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -29,7 +29,7 @@ def test_the_demo_shows_the_callback_and_its_answer() -> None:
 
 
 def test_the_api_of_the_demo_documents_its_callback() -> None:
-    with serving(uvicorn("demo.invoices:app"), ready=UVICORN_READY, directory=ROOT) as server:
+    with serving(UVICORN, "demo.invoices:app", directory=ROOT) as server:
         document = httpx.get(f"{server.url}/openapi.json", trust_env=False).json()
     (callback,) = document["paths"]["/invoices/"]["post"]["callbacks"].values()
     assert list(callback) == ["{$callback_url}/invoices/{$request.body.id}"]

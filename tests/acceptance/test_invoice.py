@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from receivers import Heard, Receiver, receiving
-from servers import UVICORN_READY, UVICORN_STATUS, UVICORN_STOPPING, Server, serving, uvicorn
+from servers import UVICORN, Server, serving
 
 HERE = Path(__file__).parent
 INVOICE = {"id": "2expen51ve", "title": "A website", "customer": "Mr. Richie Rich", "total": 9999.10}
@@ -21,14 +21,14 @@ PATHS = ("/invoices/", "/braced/", "/standard/", "/declared/")
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[Server]:
-    with serving(uvicorn("invoices:app"), ready=UVICORN_READY, directory=HERE) as server:
+    with serving(UVICORN, "invoices:app", directory=HERE) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def bare() -> Iterator[Server]:
     """The same service without the middleware."""
-    with serving(uvicorn("invoices:bare"), ready=UVICORN_READY, directory=HERE) as server:
+    with serving(UVICORN, "invoices:bare", directory=HERE) as server:
         yield server
 
 
@@ -55,7 +55,7 @@ def test_an_invoice_is_answered_and_its_callback_arrives(
 
 def test_nothing_else_is_sent(bare: Server, receiver: Receiver) -> None:
     """Without a callback_url, and for a request that is refused before its handler or by it: not even later."""
-    with serving(uvicorn("invoices:app"), ready=UVICORN_READY, directory=HERE) as server:
+    with serving(UVICORN, "invoices:app", directory=HERE) as server:
         for path in PATHS:
             assert post(server, path, None) == post(bare, path, None)
             for refused, status in ((GIFT, 402), ({"id": "2expen51ve"}, 422)):
@@ -64,7 +64,7 @@ def test_nothing_else_is_sent(bare: Server, receiver: Receiver) -> None:
                 assert answer == post(bare, path, receiver.url, refused)
             post(server, path, receiver.url, {**INVOICE, "id": path.strip("/")})
         server.terminate()
-        assert server.wait() == UVICORN_STATUS
+        assert server.wait() == UVICORN.status
     assert {callback.target for callback in receiver.heard} == {f"/events/invoices{path}".rstrip("/") for path in PATHS}
     assert len(receiver.heard) == len(PATHS)
 
@@ -106,13 +106,13 @@ def test_a_receiver_that_hangs_is_hung_up_on_and_called_again(api: Server, bare:
 
 def test_a_deploy_lets_the_attempt_in_flight_end(receiver: Receiver) -> None:
     receiver.hold()
-    with serving(uvicorn("invoices:app"), ready=UVICORN_READY, directory=HERE) as server:
+    with serving(UVICORN, "invoices:app", directory=HERE) as server:
         post(server, "/invoices/", receiver.url)
         receiver.wait()
         server.terminate()
-        server.wait_for(UVICORN_STOPPING)
+        server.wait_for("Waiting for application shutdown")
         receiver.release()
-        assert server.wait() == UVICORN_STATUS
+        assert server.wait() == UVICORN.status
         assert "is delivered, at attempt 1" in server.output
         assert "Traceback" not in server.output
     (callback,) = receiver.heard
@@ -121,11 +121,11 @@ def test_a_deploy_lets_the_attempt_in_flight_end(receiver: Receiver) -> None:
 
 def test_a_receiver_that_hangs_does_not_hold_up_a_deploy(receiver: Receiver) -> None:
     receiver.hold()
-    with serving(uvicorn("invoices:app"), ready=UVICORN_READY, directory=HERE) as server:
+    with serving(UVICORN, "invoices:app", directory=HERE) as server:
         post(server, "/hasty/", receiver.url)
         receiver.wait()
         server.terminate()
-        assert server.wait() == UVICORN_STATUS
+        assert server.wait() == UVICORN.status
         assert "Traceback" not in server.output
 
 
