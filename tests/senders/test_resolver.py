@@ -166,3 +166,10 @@ def test_the_system_knows_localhost() -> None:
 def test_families_take_turns(given: Sequence[str], order: Sequence[int]) -> None:
     addresses = [ip_address(text) for text in given]
     assert list(in_turn(addresses)) == [addresses[index] for index in order]
+
+
+async def test_an_address_in_the_url_is_checked_here_too() -> None:
+    """Whoever calls may have checked the text under another policy, or not at all."""
+    authority = HttpUrl.of("https://10.0.0.1/").authority
+    with pytest.raises(EgressRefused, match="private use"):
+        await Resolver().checked(authority, POLICY)
