@@ -152,3 +152,29 @@ async def test_nothing_opens_a_socket_before_the_check(monkeypatch: pytest.Monke
         await sender.send(receiver.post(host="a.example"), egress=LOOPBACK, deadline=LATER)
         monkeypatch.undo()
     assert made == []
+
+
+async def test_idle_connections_beyond_the_limit_are_closed() -> None:
+    together = anyio.Event()
+    under_way = 0
+    gone = anyio.Event()
+
+    async def script(peer: Peer) -> None:
+        nonlocal under_way
+        await peer.request()
+        under_way += 1
+        if under_way == 2:
+            together.set()
+        await together.wait()
+        await peer.send(answer())
+        await peer.gone()
+        gone.set()
+
+    sender = HttpxSender(limits=PoolLimits(idle_per_key=1))
+    async with serve(script) as receiver:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(delivered, sender, receiver)
+            tasks.start_soon(delivered, sender, receiver)
+        await gone.wait()
+        await sender.aclose()
+    assert receiver.accepted == 2

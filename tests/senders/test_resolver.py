@@ -173,3 +173,40 @@ async def test_an_address_in_the_url_is_checked_here_too() -> None:
     authority = HttpUrl.of("https://10.0.0.1/").authority
     with pytest.raises(EgressRefused, match="private use"):
         await Resolver().checked(authority, POLICY)
+
+
+async def test_those_who_waited_for_a_thread_share_a_lookup_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "THREADS", 1)
+    asked: list[str] = []
+    go = threading.Event()
+
+    def lookup(name: str) -> Sequence[Address]:
+        asked.append(name)
+        if name == "slow.example.":
+            go.wait()
+        return [PUBLIC]
+
+    resolver = Resolver(lookup)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(resolved, resolver, "slow.example")
+        await anyio.wait_all_tasks_blocked()
+        for _ in range(5):
+            tasks.start_soon(resolved, resolver, "quick.example")
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+    assert asked[0] == "slow.example."
+    assert 2 <= len(asked) <= 6
+    assert resolver._threads.value == 1
+
+
+async def test_a_process_that_can_start_no_thread_says_so_and_keeps_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    resolver = Resolver(lambda _: [PUBLIC])
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(AttemptFailed, match="no more threads"):
+            await resolved(resolver, "receiver.example")
+    assert await resolved(resolver, "receiver.example") == (PUBLIC,)
+    assert resolver._threads.value == module.THREADS

@@ -115,7 +115,11 @@ class Resolver:
             result.there.set()
 
         # A daemon: a name server that hangs does not keep a process from ending.
-        threading.Thread(target=look_up, name="callback-resolver", daemon=True).start()
+        try:
+            threading.Thread(target=look_up, name="callback-resolver", daemon=True).start()
+        except RuntimeError:
+            result.failure = "name not resolved: the process can start no more threads"
+            finish()
         return result
 
 
