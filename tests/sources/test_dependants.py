@@ -141,6 +141,7 @@ def test_security_schemes_and_our_own_dependency_hide_nothing() -> None:
         key: Annotated[str, Depends(APIKeyHeader(name="x-key"))],
     ) -> None: ...
 
+    assert names_at(handler).knows_parameters
     assert parameters_at(handler) == {("path", "number", None), ("header", "x-key", None)}
 
 

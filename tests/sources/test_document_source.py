@@ -82,6 +82,15 @@ class TestOperations:
         for path in ("/v3/invoices", "/ignored/invoices", "/v1"):
             assert directory.find({"method": "POST", "path": path}) is None
 
+    def test_servers_of_one_operation_are_not_those_of_another(self) -> None:
+        document = documented(callback_operation(), servers=[{"url": "/v1"}])
+        other = documented(callback_operation())["paths"]["/invoices"]["post"]
+        document["paths"]["/other"] = {"post": {**other, "servers": [{"url": "/v2"}]}}
+        directory = discover(raw, document)
+        found = {path: directory.find({"method": "POST", "path": path}) for path in ("/v1/other", "/v2/invoices")}
+        assert found == {"/v1/other": None, "/v2/invoices": None}
+        assert str(directory.find({"method": "POST", "path": "/v2/other"})) == "POST /other"
+
     def test_variables_of_servers_have_every_value_that_they_may_have(self) -> None:
         variables = {"version": {"default": "v1", "enum": ["v1", "v2"]}, "host": {"default": "api"}}
         servers = [{"url": "https://{host}.example/{version}", "variables": variables}]

@@ -287,3 +287,27 @@ def test_a_hidden_layout_is_refused_and_not_ignored(monkeypatch: pytest.MonkeyPa
     monkeypatch.delattr(fastapi.routing, "iter_route_contexts")
     with pytest.raises(InvalidConfiguration, match=r"upgrade it to 0\.137\.2"):
         discover(app, None)
+
+
+async def test_a_copied_scope_finds_the_route_of_its_method() -> None:
+    app = FastAPI()
+
+    @app.get("/invoices/{id}", callbacks=notifies("of_get").routes)
+    def read(id: str, callback_url: str = "") -> None: ...  # noqa: A002
+
+    @app.post("/invoices/{id}", callbacks=notifies("of_post").routes)
+    def write(id: str, invoice: Invoice, callback_url: str = "") -> None: ...  # noqa: A002
+
+    directory = discover(app, None)
+    for method in ("GET", "POST"):
+        seen = await request(Copying(app), directory, method, "/invoices/1")
+        assert str(seen.rematched) == f"{method} /invoices/{{id}}"
+
+
+def test_a_route_that_the_endpoint_contradicts_was_left_by_a_router_further_out() -> None:
+    app = app_with_callback(lambda: None)
+    directory = discover(app, None)
+    route: Any = app.router.routes[-1]
+    scope = {"type": "http", "method": "POST", "path": "/invoices/", "route": route, "endpoint": route.endpoint}
+    assert directory.find(scope) is only(directory)
+    assert directory.find({**scope, "endpoint": print}) is None

@@ -113,7 +113,7 @@ def test_a_body_may_be_optional() -> None:
 def test_the_response_is_the_body_only_where_both_are_one_class() -> None:
     def with_invoice(body: Invoice) -> None: ...
 
-    def with_dict(body: dict[str, Any]) -> None: ...
+    def with_dict(body: dict) -> None: ...  # type: ignore[type-arg]
 
     app = FastAPI()
 
@@ -126,7 +126,7 @@ def test_the_response_is_the_body_only_where_both_are_one_class() -> None:
 
     add("/same", with_invoice, Invoice)
     add("/other", with_invoice, Event)
-    add("/dict", with_dict, dict[str, Any])
+    add("/dict", with_dict, dict)
     same, other, anything = discover(app, None).operations
     assert same.callbacks[0].needs.response_body
     assert len(same.automatic) == 1
