@@ -17,6 +17,9 @@ from typing import IO, Final
 PATIENCE = 60.0
 """Seconds until a process that does not do what it should is given up."""
 
+STOPPING = "stopping: attempts in flight"
+"""What the middleware prints when the server has told it to stop, and it is about to wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
@@ -25,14 +28,12 @@ class Kind:
     Attributes:
         arguments: Python's, for an application, and for the file descriptor of a socket that is bound and its port.
         ready: Printed when it takes requests.
-        stopping: Printed when it has begun to stop, and applications are still at work; None if nothing is.
         status: What it ends with when it is asked to by SIGTERM; negative for a signal.
     """
 
     name: str
     arguments: Callable[[str, int, int], Sequence[str]]
     ready: str
-    stopping: str | None
     status: int
 
 
@@ -40,7 +41,6 @@ UVICORN: Final = Kind(
     "uvicorn",
     lambda application, descriptor, _: ["uvicorn", application, "--fd", str(descriptor)],
     ready="Uvicorn running",
-    stopping="Waiting for application shutdown",
     # Once it has shut down, it lets the signal do what signals do.
     status=-signal.SIGTERM,
 )
@@ -48,7 +48,6 @@ HYPERCORN: Final = Kind(
     "hypercorn",
     lambda application, descriptor, _: ["hypercorn", application, "--bind", f"fd://{descriptor}"],
     ready="Running on",
-    stopping=None,
     status=0,
 )
 HYPERCORN_TRIO: Final = replace(
@@ -60,7 +59,6 @@ GRANIAN: Final = Kind(
     "granian",
     lambda application, _, port: ["granian", application, "--interface", "asgi", "--port", str(port)],
     ready="Started worker",
-    stopping="Stopping worker",
     status=0,
 )
 

@@ -18,7 +18,7 @@ from callback_middleware.asgi import ASGIApp, Receive, Scope, Send
 from callback_middleware.capture import Capture
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import DEADLINE
-from callback_middleware.dispatcher import Dispatcher
+from callback_middleware.dispatcher import GRACE, Dispatcher
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError
 from callback_middleware.eventloop import LoopLocal, spawn
@@ -180,6 +180,8 @@ class CallbackMiddleware:
         """Let attempts in flight end, within the grace period, and hand the rest back to the outbox."""
         dispatcher = self._dispatchers.get()
         if dispatcher is not None:
+            # Whoever watches a deploy that takes its time should know why.
+            logger.info("stopping: attempts in flight have %d s to end", GRACE.total_seconds())
             await dispatcher.drain()
             self._dispatchers.set(None)
 

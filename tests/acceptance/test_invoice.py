@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from receivers import Heard, Receiver, receiving
-from servers import UVICORN, Server, serving
+from servers import STOPPING, UVICORN, Server, serving
 
 HERE = Path(__file__).parent
 INVOICE = {"id": "2expen51ve", "title": "A website", "customer": "Mr. Richie Rich", "total": 9999.10}
@@ -110,7 +110,7 @@ def test_a_deploy_lets_the_attempt_in_flight_end(receiver: Receiver) -> None:
         post(server, "/invoices/", receiver.url)
         receiver.wait()
         server.terminate()
-        server.wait_for("Waiting for application shutdown")
+        server.wait_for(STOPPING)
         receiver.release()
         assert server.wait() == UVICORN.status
         assert "is delivered, at attempt 1" in server.output

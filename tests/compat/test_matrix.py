@@ -12,7 +12,7 @@ from environments import Environment, build, installed
 from matrix import RAW, ROWS, Row
 
 from receivers import Heard, receiving
-from servers import serving
+from servers import STOPPING, serving
 
 APPS = Path(__file__).parent / "apps"
 INVOICE = {"id": "2expen51ve", "title": "A website", "customer": "Mr. Richie Rich", "total": 9999.10}
@@ -72,8 +72,7 @@ def test_the_documented_callback_happens(row: Row, pythons: Pythons) -> None:
         # How long servers wait for a client that stays connected is not the question.
         client.close()
         server.terminate()
-        if row.server.stopping is not None:
-            server.wait_for(row.server.stopping)
+        server.wait_for(STOPPING)
         receiver.release()
         assert server.wait() == row.server.status
         assert server.output.count("is delivered, at attempt 1") == due
