@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Body, Depends, FastAPI, Form, Header, Query, Request
+from fastapi import Body, Cookie, Depends, FastAPI, Form, Header, Query, Request
 from fastapi.security import APIKeyHeader, OAuth2PasswordBearer
 from invoicing import (
     Event,
@@ -205,3 +205,19 @@ def test_beside_the_raw_request_a_declared_parameter_keeps_its_alias_and_default
         resolved = destination.resolve(Exchange.build(url=url, response_status=200))
         assert isinstance(resolved, Destination)
         assert resolved.url == expected
+
+
+def test_a_form_has_the_fields_of_its_models() -> None:
+    def one(number: int, form: Annotated[Invoice, Form()]) -> None: ...
+
+    def optional(number: int, form: Annotated[Invoice | None, Form()] = None) -> None: ...
+
+    assert members_at(one) == {"id"}
+    assert members_at(optional) in ({"id"}, {"form"}), "older versions have no optional form models"
+
+
+def test_a_callback_that_requires_a_cookie_cannot_be_sent() -> None:
+    def notify(session: Annotated[str, Cookie()], other: Annotated[str, Cookie()] = "") -> None: ...
+
+    with pytest.raises(InvalidConfiguration, match="cookie 'session'"):
+        discover(app_with_callback(notify), None)

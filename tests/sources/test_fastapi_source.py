@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import pytest
-from fastapi import FastAPI, Header, Query
+from fastapi import APIRouter, FastAPI, Header, Query
 from invoicing import (
+    Event,
     Invoice,
     app_with_callback,
     notifies,
@@ -22,6 +23,9 @@ from callback_middleware.errors import (
 )
 from callback_middleware.options import deliver
 from callback_middleware.sources.discovery import discover
+
+
+def takes_event(body: Event) -> None: ...
 
 
 def test_routers_within_callback_routers_count() -> None:
@@ -152,3 +156,15 @@ def test_parameters_of_the_callback_are_declared_by_its_function() -> None:
         with pytest.raises(PayloadInvalid, match="'number'") as caught:
             number.check(refused)
         assert "secret" not in str(caught.value)
+
+
+def test_two_methods_of_one_expression_cannot_both_send_themselves() -> None:
+    router = APIRouter()
+    router.api_route("{$callback_url}", methods=["POST", "PUT"])(deliver(payload={"desc": "x"})(takes_event))
+    app = FastAPI()
+
+    @app.post("/x", callbacks=router.routes)
+    def handler(callback_url: str = "") -> None: ...
+
+    with pytest.raises(InvalidConfiguration, match=r"POST /x: .*payload for one method alone"):
+        discover(app, None)

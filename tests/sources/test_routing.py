@@ -207,8 +207,8 @@ async def test_a_wrong_route_that_is_added_later_is_logged_once_and_harms_nobody
     app = FastAPI()
     directory = discover(app, None)
 
-    @app.post("/later", callbacks=notifies("wrong", "{$request.query.}").routes)
-    def handler(invoice: Invoice) -> None: ...
+    @app.post("/later", callbacks=[*notifies("right").routes, *notifies("wrong", "{$request.query.}").routes])
+    def handler(invoice: Invoice, callback_url: str = "") -> None: ...
 
     with caplog.at_level(logging.ERROR, "callback_middleware"):
         for _ in range(3):
@@ -311,3 +311,36 @@ def test_a_route_that_the_endpoint_contradicts_was_left_by_a_router_further_out(
     scope = {"type": "http", "method": "POST", "path": "/invoices/", "route": route, "endpoint": route.endpoint}
     assert directory.find(scope) is only(directory)
     assert directory.find({**scope, "endpoint": print}) is None
+
+
+async def test_a_route_that_cannot_even_be_looked_at_harms_nobody(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = FastAPI()
+    directory = discover(app, None)
+
+    @app.post("/later", callbacks=notifies("one").routes)
+    def handler(invoice: Invoice, callback_url: str = "") -> None: ...
+
+    def explode(*_: object) -> None:
+        raise RuntimeError("as nobody foresaw")
+
+    monkeypatch.setattr("callback_middleware.sources.routing.tree_of", explode)
+    seen = await request(app, directory, "POST", "/later")
+    assert (seen.status, seen.received) == (200, [None])
+    assert "as nobody foresaw" in caplog.text
+
+
+async def test_a_root_path_of_the_application_is_known_where_the_scope_is_copied() -> None:
+    app = app_with_callback(lambda: None)
+    app.root_path = "/api"
+    directory = discover(app, None)
+    for path in ("/api/invoices/", "/invoices/"):
+        assert (await request(Copying(app), directory, "POST", path)).rematched is only(directory)
+
+
+async def test_endpoints_that_come_and_go_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callback_middleware.sources.routing._MOST_STRANGERS", 2)
+    directory = discover(app_with_callback(lambda: None), None)
+    for _ in range(5):
+        assert directory.find({"type": "http", "method": "GET", "path": "/", "endpoint": object()}) is None

@@ -6,12 +6,13 @@ import sys
 from typing import Any
 
 import pytest
-from documents import EVENT, JSON, body_of, callback_operation, documented, raw
+from documents import EVENT, JSON, body_of, callback_operation, documented, errors_of, raw
 from invoicing import only_callback
 
-from callback_middleware.errors import PayloadInvalid
+from callback_middleware.errors import ConfigurationError, PayloadInvalid
 from callback_middleware.jsontext import loads
 from callback_middleware.sources.discovery import discover
+from callback_middleware.sources.schemas import schema_body
 
 
 class TestBodies:
@@ -135,3 +136,17 @@ class TestBodies:
         assert body is not None
         assert body.encode({"paid": "anything"}) == b'{"paid":"anything"}'
         assert any("callback_middleware[openapi]" in warning for warning in directory.warnings)
+
+    def test_of_many_problems_the_first_few_are_listed(self) -> None:
+        with pytest.raises(PayloadInvalid, match="and 3 more"):
+            body_of({"items": {"type": "integer"}}).encode(["x"] * 8)
+
+    def test_a_schema_by_hand_takes_the_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "jsonschema", None)
+        assert schema_body({}).encode([1]) == b"[1]"
+        with pytest.raises(ConfigurationError, match=r"callback_middleware\[openapi\]"):
+            schema_body({"type": "string"})
+
+    def test_a_charset_that_nobody_knows_is_an_error(self) -> None:
+        operation = callback_operation({"type": "string"}, media_type="text/plain; charset=klingon")
+        assert "'klingon' is no charset" in errors_of(documented(operation))

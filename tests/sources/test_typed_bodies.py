@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Annotated, Any
 
 import fastapi
@@ -71,8 +72,6 @@ def test_dates_and_models_within_containers_are_written() -> None:
 
 
 def test_a_strict_model_takes_json_as_json() -> None:
-    import datetime as dt
-
     class Strict(BaseModel):
         model_config = ConfigDict(strict=True)
         day: dt.date
@@ -140,3 +139,23 @@ def test_an_unusable_type_is_a_configuration_error() -> None:
 
     with pytest.raises(ConfigurationError, match="Pydantic cannot check"):
         typed_body(Unknown)
+
+
+def test_a_form_takes_models_dates_and_exact_numbers() -> None:
+    form = "application/x-www-form-urlencoded"
+    event = typed_body(Event, media_type=form)
+    assert event.encode(Event(desc="x y", total=1.5)) == b"desc=x+y&total=1.5"
+    assert event.encode({"desc": "x", "total": loads("9999.10")}) == b"desc=x&total=9999.10"
+    anything = typed_body(dict[str, Any], media_type=form)
+    assert anything.encode({"day": dt.date(2026, 11, 22)}) == b"day=2026-11-22"
+    with pytest.raises(PayloadInvalid, match="form"):
+        anything.encode({"x": object()})
+
+
+def test_text_is_checked_and_sent_as_it_is() -> None:
+    assert typed_body(str, media_type="text/plain").encode("hello") == b"hello"
+
+
+def test_of_many_problems_the_first_few_are_listed() -> None:
+    with pytest.raises(PayloadInvalid, match="and 3 more"):
+        typed_body(list[int]).encode(["x"] * 8)

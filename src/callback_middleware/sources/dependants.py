@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import pydantic
-from fastapi.params import Header
+from fastapi.params import Form, Header
 from fastapi.requests import Request
 from fastapi.security.api_key import APIKeyBase
 from fastapi.security.base import SecurityBase
 
 from callback_middleware import staging
-from callback_middleware.errors import PayloadInvalid
-from callback_middleware.names import Location, Names, Parameter
+from callback_middleware.errors import ConfigurationError, PayloadInvalid
+from callback_middleware.names import BodyField, Location, Names, Parameter
 from callback_middleware.operations import CallbackParameter
 from callback_middleware.planning import ParameterValue, text_of
 from callback_middleware.sources.declared_fields import accepts_names, body_fields, default_of, model_of, wire_names
@@ -36,7 +36,7 @@ async def callbacks_of(request: Request) -> staging.Callbacks:
 def names_of(dependant: Dependant, body_field: ModelField | None) -> Names:
     """The names that a request to a handler may carry: others too where something takes the raw request."""
     raw = _takes_request(dependant)
-    members, more = ((), False) if body_field is None else body_fields(body_field.field_info.annotation)
+    members, more = ((), False) if body_field is None else _members(dependant, body_field)
     return Names(tuple(_parameters(dependant)), tuple(members), more_parameters=raw, more_members=raw or more)
 
 
@@ -48,9 +48,16 @@ def handler_sends(dependant: Dependant) -> bool | None:
 
 
 def callback_parameters(dependant: Dependant) -> Sequence[CallbackParameter]:
-    """The header, query and path parameters that a callback declares, each once. Cookies are not sent."""
+    """The header, query and path parameters that a callback declares, each once.
+
+    Raises:
+        ConfigurationError: It requires a cookie, and cookies are not sent.
+    """
     found: dict[tuple[Location, str], CallbackParameter] = {}
     for one in _tree(dependant):
+        for cookie in one.cookie_params:
+            if cookie.field_info.is_required():
+                raise ConfigurationError(f"it requires the cookie {cookie.alias!r}, and cookies are not sent")
         for location in _LISTS:
             for python_name, field, names in _fields(one, location):
                 found.setdefault(
@@ -64,6 +71,46 @@ def callback_parameters(dependant: Dependant) -> Sequence[CallbackParameter]:
                     ),
                 )
     return tuple(found.values())
+
+
+def body_annotation(dependant: Dependant, body_field: ModelField) -> Any:
+    """The type of a whole body, constraints included."""
+    declared = _only(_body_parameters(dependant))
+    # FastAPI puts a form's optional model into a model of its own, whose field has a made-up name.
+    field = (declared if declared is not None and _form_model(declared) is not None else body_field).field_info
+    annotation: Any = field.annotation
+    return Annotated[annotation, *field.metadata] if field.metadata else annotation
+
+
+def _members(dependant: Dependant, body_field: ModelField) -> tuple[Sequence[BodyField], bool]:
+    declared = _body_parameters(dependant)
+    only = _only(declared)
+    if only is not None and only.field_info.annotation is body_field.field_info.annotation:
+        return body_fields(only.field_info.annotation)
+    members: list[BodyField] = []
+    for parameter in declared:
+        model = _form_model(parameter)
+        if model is not None:
+            members += body_fields(model)[0]
+        else:
+            for name in wire_names(parameter.field_info, parameter.name):
+                python_name = None if name == parameter.name else parameter.name
+                members.append(BodyField(name, python_name, default_of(parameter.field_info)))
+    return members, False
+
+
+def _body_parameters(dependant: Dependant) -> Sequence[ModelField]:
+    """The parameters of a handler and its dependencies that make the body, each once."""
+    return tuple({field.name: field for one in _tree(dependant) for field in one.body_params}.values())
+
+
+def _only(declared: Sequence[ModelField]) -> ModelField | None:
+    return declared[0] if len(declared) == 1 else None
+
+
+def _form_model(parameter: ModelField) -> type[pydantic.BaseModel] | None:
+    """The model whose fields are a form's, all on one level."""
+    return model_of(parameter.field_info.annotation) if isinstance(parameter.field_info, Form) else None
 
 
 def _tree(dependant: Dependant) -> Iterator[Dependant]:

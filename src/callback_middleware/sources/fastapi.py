@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi.routing import APIRoute
 
@@ -11,7 +11,7 @@ from callback_middleware.errors import ConfigurationError
 from callback_middleware.names import Names
 from callback_middleware.operations import Body, Callback, compile_callback
 from callback_middleware.options import EXTENSION, DeliveryOptions, from_extension, options_of
-from callback_middleware.sources.dependants import callback_parameters, handler_sends, names_of
+from callback_middleware.sources.dependants import body_annotation, callback_parameters, handler_sends, names_of
 from callback_middleware.sources.findings import Findings
 from callback_middleware.sources.routes import Leaf, flattened
 from callback_middleware.sources.typed_bodies import names_a_shape, typed_body
@@ -74,7 +74,7 @@ def _body(view: Any) -> Body | None:
     if view.body_field is None:
         return None
     field = view.body_field.field_info
-    annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    annotation = body_annotation(view.dependant, view.body_field)
     return typed_body(annotation, media_type=field.media_type, required=field.is_required())
 
 

@@ -117,10 +117,12 @@ class Routing:
         if isinstance(inside, Branch):
             # The mount has changed the scope already, so that only what is in it can be matched.
             return inside if inside.nodes is None else match(inside.nodes, scope)
-        found = match(self._tables.nodes, scope)
+        # FastAPI puts its own root path into the scope that it gets, which may be the copy.
+        root_path = getattr(self._app, "root_path", "") or scope.get("root_path", "")
+        found = match(self._tables.nodes, {**scope, "root_path": root_path})
         if found is None and len(self._app.routes) != self._count:
             self._relook()
-            found = match(self._tables.nodes, scope)
+            found = match(self._tables.nodes, {**scope, "root_path": root_path})
         return found
 
     def _at(self, endpoint: Endpoint, scope: Mapping[str, Any]) -> Operation | Opaque | Unrouted | None:
@@ -152,10 +154,13 @@ class Routing:
     def _relook(self) -> None:
         findings = Findings()
         self._count = len(self._app.routes)
-        with findings.at("the application's routes"):
-            self._tables = self._look(self._tables, findings)
+        try:
+            with findings.at("the application's routes"):
+                self._tables = self._look(self._tables, findings)
+        except Exception:
+            # Whatever a route does when it is looked at: the application is serving, and its answers are not harmed.
+            logger.exception("the callbacks of routes that were added later are not sent")
         for where, error in findings.errors:
-            # The application is serving: its own answers are not to be harmed by this.
             logger.error("callback of a route that was added later is not sent: %s: %s", where, error)
         for warning in findings.warnings:
             logger.warning("%s", warning)
@@ -168,7 +173,10 @@ class Routing:
         }
         for leaf in leaves(nodes):
             if leaf.key not in served:
-                served[leaf.key] = Served(leaf, self._compiler.compile(leaf, findings))
+                known = len(findings.errors)
+                operations = self._compiler.compile(leaf, findings)
+                # Nothing at all of a route of which something is wrong: half of what it documents would be a surprise.
+                served[leaf.key] = Served(leaf, operations if len(findings.errors) == known else {})
         by_endpoint: dict[int, list[Served]] = {}
         for one in served.values():
             by_endpoint.setdefault(id(one.leaf.endpoint), []).append(one)

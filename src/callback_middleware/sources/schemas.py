@@ -39,6 +39,9 @@ _NAMED_SCHEMAS: Final = frozenset({"$defs", "definitions", "dependentSchemas", "
 # References go by the document's pointers, as every generator of documents means them: an $id must not move them.
 _DROPPED: Final = frozenset({"$id", "$schema", "$anchor", "$dynamicAnchor", "nullable"})
 
+# What these ask for says it all.
+_TELLING: Final = frozenset({"type", "enum", "const", "minimum", "maximum", "pattern", "minLength", "maxLength"})
+
 _SHOWN_PROBLEMS: Final = 5
 
 Check = Callable[[object], str | None]
@@ -211,21 +214,10 @@ def _is_pattern(pattern: object) -> bool:
 
 def _said(problem: Any) -> str:
     """What is wrong, without the value: it may be the application's secret, and this goes to logs."""
-    wanted = problem.validator_value
     if problem.validator == "required":
         return str(problem.message)
-    if problem.validator in (
-        "type",
-        "enum",
-        "const",
-        "format",
-        "minimum",
-        "maximum",
-        "pattern",
-        "minLength",
-        "maxLength",
-    ):
-        return f"{problem.validator} must be {wanted!r}"
+    if problem.validator in _TELLING:
+        return f"{problem.validator} must be {problem.validator_value!r}"
     if problem.validator == "additionalProperties":
         return "it has members that are not declared"
     return f"{problem.validator} is not satisfied"

@@ -111,10 +111,13 @@ def _form_writer(adapter: pydantic.TypeAdapter[Any]) -> Callable[[object], bytes
         if isinstance(value, pydantic.BaseModel):
             return form_bytes(adapter.dump_python(value, mode="json", by_alias=True))
         try:
-            jsonable = pydantic_core.to_jsonable_python(value, by_alias=True)
+            return form_bytes(value)
+        except PayloadInvalid:
+            pass  # It holds dates, UUIDs or models.
+        try:
+            return form_bytes(pydantic_core.to_jsonable_python(value, by_alias=True))
         except ValueError as error:
             raise PayloadInvalid(f"the body cannot be written as a form: {error}") from None
-        return form_bytes(jsonable)
 
     return write
 
