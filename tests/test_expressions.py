@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from typing import Any
 
@@ -41,7 +42,14 @@ EXCHANGE = Exchange.build(
         ("x#y", "hash"),
         ("x-callback-url", "hyphen"),
     ],
-    path_params={"invoice_id": 7, "uuid": uuid.UUID(int=1), "name": "a/b", "price": 1.5},
+    path_params={
+        "invoice_id": 7,
+        "uuid": uuid.UUID(int=1),
+        "name": "a/b",
+        "price": 1.5,
+        "infinite": math.inf,
+        "none": None,
+    },
     body=REQUEST_BODY,
     response_status=201,
     response_headers=[("Location", "/invoices/1"), ("content-type", "application/json")],
@@ -77,6 +85,9 @@ VALUES: list[tuple[str, Any]] = [
     ("$request.path.uuid", "00000000-0000-0000-0000-000000000001"),
     ("$request.path.name", "a/b"),
     ("$request.path.price", 1.5),
+    ("$request.path.infinite", "inf"),
+    ("{$request.path.infinite}", "inf"),
+    ("$request.path.none", "None"),
     ("$request.path.nope", MISSING),
     # body-reference and json-pointer
     ("$response.body", {"paid": True, "id": 5}),
@@ -265,6 +276,7 @@ REFUSALS: list[tuple[str, int, str | None]] = [
     ("{$request.query.{$method}}", 16, None),
     ("{$callback url}", 1, None),
     ("{ $method }", 0, None),
+    ("{method} for 5 $", 0, "{$method}"),
     ("{$ method}", 1, None),
     # names by themselves
     ("$callback_url", 0, "{$callback_url}"),
@@ -459,6 +471,9 @@ def test_a_declared_parameter_needs_no_body() -> None:
         (Names(body=(BodyField("x"),)), "query"),
         (Names(parameters=(), body=(BodyField("x"),)), "body"),
         (Names(parameters=(Parameter("x", "header"),)), "header"),
+        (Names(parameters=(Parameter("x", "header"),), more_parameters=True), "header"),
+        (Names(parameters=(), more_parameters=True), "query"),
+        (Names(parameters=(), body=(), more_members=True), "body"),
     ],
 )
 def test_where_nothing_is_known_it_is_asked_by_presence(names: Names | None, value: str) -> None:

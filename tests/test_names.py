@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from callback_middleware.names import BodyField, Names, Parameter, nearest
+from callback_middleware.values import MISSING
 
 NAMES = Names(
     (
@@ -42,6 +45,24 @@ def test_only_what_is_known_rules_anything_out() -> None:
     assert NAMES.rules_out_member("nope")
     assert not Names().rules_out("query", "nope")
     assert not Names().rules_out_member("nope")
+
+
+def test_where_others_are_welcome_nothing_is_ruled_out() -> None:
+    names = Names((Parameter("a", "query"),), (BodyField("b"),), more_parameters=True, more_members=True)
+    assert not names.rules_out("query", "nope")
+    assert not names.rules_out_member("nope")
+
+
+@pytest.mark.parametrize("default", [math.nan, math.inf, object(), {1: 2}, ["\ud800"]])
+def test_a_default_without_a_json_form_counts_as_none(default: object) -> None:
+    assert Parameter("a", "query", default=default).default is MISSING
+    assert BodyField("a", default=default).default is MISSING
+
+
+@pytest.mark.parametrize("default", [None, "", 0, False, [], {"a": [1.5]}])
+def test_every_json_value_is_a_default(default: object) -> None:
+    assert Parameter("a", "query", default=default).default == default
+    assert BodyField("a", default=default).default == default
 
 
 def test_all_names_are_listed_once() -> None:

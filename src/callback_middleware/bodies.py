@@ -26,6 +26,10 @@ _CHARSETS: Final = frozenset(
     | {f"windows-{page}" for page in range(1250, 1259)}
     | {"shift_jis", "euc-jp", "iso-2022-jp", "euc-kr", "gb2312", "gbk", "gb18030", "big5", "koi8-r", "koi8-u"}
 )
+# A megabyte of "a&a&a" or of empty parts would keep an event loop busy for half a second.
+MAX_FIELDS: Final = 10_000
+MAX_PARTS: Final = 1_000
+
 _UTF_8: Final = frozenset({"utf-8", "utf8"})
 
 
@@ -88,12 +92,18 @@ def _parse(content: bytes, media_type: str, options: Mapping[str, str]) -> Value
     if media_type == "application/json" or media_type.endswith("+json"):
         return jsontext.loads(content if charset in _UTF_8 else _decode(content, charset))
     if media_type == _FORM:
+        _check_count("fields", content.count(b"&") + 1, MAX_FIELDS)
         return _object(form_pairs(_decode(content, charset), charset))
     if media_type == _MULTIPART:
         return _object(_text_parts(content, options.get("boundary", "")))
     if media_type.startswith("text/") or media_type == "application/xml" or media_type.endswith("+xml"):
         return _decode(content, charset)
     raise ValueError(f"its content type is {excerpt(media_type)}")
+
+
+def _check_count(what: str, count: int, most: int) -> None:
+    if count > most:
+        raise ValueError(f"it has more than {most} {what}")
 
 
 def _charset(options: Mapping[str, str]) -> str:
@@ -127,6 +137,7 @@ def _text_parts(content: bytes, boundary: str) -> Iterable[tuple[str, str]]:
         from callback_middleware.multipart import text_parts
     except ModuleNotFoundError:
         raise ValueError("multipart/form-data needs callback_middleware[multipart]") from None
+    _check_count("parts", content.count(b"--" + boundary.encode("latin-1", "replace")) - 1, MAX_PARTS)
     for part in text_parts(content, boundary):
         _, options = parse_media_type(part.content_type)
         yield part.name, _decode(part.content, _charset(options))

@@ -40,7 +40,7 @@ class ExactFloat(float):
     literal: str
 
     def __new__(cls, literal: str) -> Self:
-        number = super().__new__(cls, literal)
+        number = float.__new__(cls, literal)
         number.literal = literal
         return number
 

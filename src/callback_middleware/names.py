@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from callback_middleware.jsontext import dumps
 from callback_middleware.values import MISSING, Missing, Value
 
 Location: TypeAlias = Literal["path", "query", "header"]
@@ -30,13 +31,18 @@ class Parameter:
         name: The name on the wire, the alias where there is one.
         location: Where it is sent.
         python_name: What the handler calls it, if that differs.
-        default: The JSON value that holds where the client sends nothing; MISSING if there is none.
+        default: The JSON value that holds where the client sends nothing; MISSING if there is none. What has no JSON
+            form (NaN, an object) counts as none.
     """
 
     name: str
     location: Location
     python_name: str | None = None
     default: Value | Missing = MISSING
+
+    def __post_init__(self) -> None:
+        # frozen=True leaves no other way.
+        object.__setattr__(self, "default", _json_or_missing(self.default))
 
     def is_called(self, name: str) -> bool:
         """Whether this is a name of it on the wire. Those of headers have no case."""
@@ -50,6 +56,9 @@ class BodyField:
     name: str
     python_name: str | None = None
     default: Value | Missing = MISSING
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "default", _json_or_missing(self.default))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +123,15 @@ class Names:
         """Every declared name on the wire."""
         parameters = [one.name for one in self.parameters or ()]
         return dict.fromkeys(parameters + [one.name for one in self.body or ()])
+
+
+def _json_or_missing(default: Value | Missing) -> Value | Missing:
+    """Evaluation never raises, so what could not be written later is dropped now."""
+    try:
+        dumps(default)
+    except (TypeError, ValueError):
+        return MISSING
+    return default
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -112,7 +113,9 @@ class Path:
 
     def evaluate(self, exchange: Exchange) -> Value | Missing:
         value = exchange.path_params.get(self.name, self.default)
-        return value if value is MISSING or isinstance(value, str | int | float) else str(value)
+        if value is MISSING or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+            return value
+        return str(value)
 
     def __str__(self) -> str:
         return f"$request.path.{_escaped(self.name)}"

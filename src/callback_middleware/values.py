@@ -64,6 +64,6 @@ def excerpt(text: str) -> str:
     """What a stranger typed, fit to be shown: quoted, escaped to printable ASCII, and cut to 256 characters."""
     # Cut before escaping too: the text may be megabytes.
     escaped = ascii(text[:_LONGEST_EXCERPT])
-    if len(text) <= _LONGEST_EXCERPT and len(escaped) <= _LONGEST_EXCERPT:
+    if len(escaped) <= _LONGEST_EXCERPT:
         return escaped
     return escaped[: _LONGEST_EXCERPT - 3] + "..."
