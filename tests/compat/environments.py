@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,11 +15,14 @@ import venv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 KEPT = ROOT / ".venvs"
 MARK = "built-of"
 """A file in a finished environment that says what of; without it, it is half of one."""
+FLOOR = re.compile(r"([\w.-]+)>=([\d.]+)(?:,.*)?")
+"""A requirement that says where it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,15 @@ class Environment:
 
 class BuildFailed(Exception):
     """An environment cannot be built; the message is pip's."""
+
+
+def oldest(extra: str) -> tuple[str, ...]:
+    """Requirements of the oldest releases that the library and one of its extras admit."""
+    project = _project()
+    admitted = [*project["dependencies"], *project["optional-dependencies"][extra]]
+    floors = [FLOOR.fullmatch(requirement) for requirement in admitted]
+    assert all(floors), f"each of {admitted} must say where it begins"
+    return tuple(f"{floor[1]}=={floor[2]}" for floor in floors if floor is not None)
 
 
 def build(environment: Environment) -> Path:
@@ -71,13 +84,17 @@ def installed(python: Path) -> frozenset[str]:
     return frozenset(found.stdout.split())
 
 
+def _project() -> dict[str, Any]:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return project
+
+
 def _digest(environment: Environment) -> str:
     """Stands for everything that an environment is made of, as far as it is known before it is made."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = _project()
     made_of = [
-        project["build-system"],
-        project["project"]["dependencies"],
-        project["project"]["optional-dependencies"],
+        project["dependencies"],
+        project["optional-dependencies"],
         environment.requirements,
         environment.extra,
         sys.version,

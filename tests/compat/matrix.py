@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from environments import Environment
+from environments import Environment, oldest
 
 from servers import GRANIAN, HYPERCORN, HYPERCORN_TRIO, UVICORN, Kind
 
@@ -30,10 +30,8 @@ class Row:
         return f"{self.environment.name} on {self.server.name}"
 
 
-# The oldest that pyproject.toml admits, of everything.
-FLOOR = ("anyio==4.10.0", "httpx==0.28.0", "httpcore==1.0.9", "idna==3.10")
-OLDEST_FASTAPI = Environment("fastapi-0.115.0", ("fastapi==0.115.0", "uvicorn", *FLOOR), "fastapi")
-OLDEST_STARLETTE = Environment("starlette-0.40.0", ("starlette==0.40.0", "uvicorn", *FLOOR), "starlette")
+OLDEST_FASTAPI = Environment("fastapi-oldest", ("uvicorn", *oldest("fastapi")), "fastapi")
+OLDEST_STARLETTE = Environment("starlette-oldest", ("uvicorn", *oldest("starlette")), "starlette")
 OLD_FASTAPIS = [
     Environment(f"fastapi-{version}", (f"fastapi=={version}", "uvicorn"), "fastapi")
     for version in ("0.115.14", "0.136.3", "0.139.2")
