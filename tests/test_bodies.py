@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callback_middleware.bodies import form_pairs, parse_body
-from callback_middleware.media_types import parse_media_type
+from callback_middleware.bodies.media_types import parse_media_type
 from callback_middleware.values import MISSING
 
 FORM = "application/x-www-form-urlencoded"
@@ -126,7 +126,7 @@ def test_without_the_extra_a_multipart_body_is_missing_and_the_reason_names_the_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "python_multipart", None)
-    for name in ("python_multipart.multipart", "python_multipart.exceptions", "callback_middleware.multipart"):
+    for name in ("python_multipart.multipart", "python_multipart.exceptions", "callback_middleware.bodies.multipart"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     body = parse_body(part(b"1") + END, MULTIPART)
     assert body.value is MISSING

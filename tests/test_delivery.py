@@ -23,8 +23,8 @@ from callback_middleware.delivery import (
     outcome_of,
 )
 from callback_middleware.destinations import Destination
+from callback_middleware.egress.hosts import HttpUrl
 from callback_middleware.errors import OutboxError
-from callback_middleware.hosts import HttpUrl
 from callback_middleware.planning import Plan
 from callback_middleware.retry import RetryPolicy
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from callback_middleware.addresses import SPECIAL_PURPOSE
 from callback_middleware.egress import EgressPolicy
+from callback_middleware.egress.addresses import SPECIAL_PURPOSE
 from callback_middleware.errors import ConfigurationError, EgressRefused
 
 HOSTILE = [prefix.partition("/")[0] for prefix, purpose in SPECIAL_PURPOSE.items() if purpose and prefix != "::/0"]

@@ -24,7 +24,7 @@ from callback_middleware.expressions import (
     Unresolved,
     parse,
 )
-from callback_middleware.hints import meant_by
+from callback_middleware.expressions.hints import meant_by
 
 REQUEST_BODY = b"""{
   "id": "2expen51ve", "callback_url": "https://body.example/", "null": null, "empty": "", "yes": true, "no": false,

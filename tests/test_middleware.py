@@ -13,7 +13,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from callback_middleware.fastapi import Callbacks
 from fastapi import APIRouter, FastAPI, HTTPException
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, HttpUrl
@@ -25,6 +24,7 @@ from callback_middleware import CallbackMiddleware, EgressPolicy, deliver
 from callback_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from callback_middleware.delivery import Answer, AttemptRequest, Outcome, outcome_of
 from callback_middleware.errors import ConfigurationError, InvalidConfiguration, NotMounted
+from callback_middleware.fastapi import Callbacks
 
 INVOICE = {"id": "2expen51ve", "customer": "Mr. Richie Rich", "total": 9999.1}
 ASKED = "/invoices/?callback_url=https://ext.example/events"

@@ -11,14 +11,13 @@ from uuid import UUID
 
 import anyio
 import pytest
-from callback_middleware.expressions import Reason
-from callback_middleware.sources.discovery import UNROUTED, Unrouted
 
 from callback_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from callback_middleware.capture import Capture
 from callback_middleware.delivery import DEADLINE, Delivery
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import NotMounted, OutboxError, OutboxUnavailable, OutboxUncertain, PlanningError
+from callback_middleware.expressions import Reason
 from callback_middleware.operations import Body, Operation, compile_callback
 from callback_middleware.options import delivery_options
 from callback_middleware.planning import Skip
@@ -26,6 +25,7 @@ from callback_middleware.ports import Batch, PutReport
 from callback_middleware.recording import CaptureLimits
 from callback_middleware.responder import respond
 from callback_middleware.retry import RetryPolicy
+from callback_middleware.sources.discovery import UNROUTED, Unrouted
 from callback_middleware.staging import callbacks_of
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

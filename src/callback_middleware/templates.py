@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Final, TypeAlias
 
-from callback_middleware.embedding import Placeholder, parse_bare, parse_parts
 from callback_middleware.errors import ConfigurationError, ExpressionSyntaxError
 from callback_middleware.exchange import Exchange
 from callback_middleware.expressions import Expression, Names, Needs, Reason, Unresolved, expression_of
-from callback_middleware.grammar import Rules
+from callback_middleware.expressions.embedding import Placeholder, parse_bare, parse_parts
+from callback_middleware.expressions.grammar import Rules
 from callback_middleware.headers import check_header_name, check_header_value
 from callback_middleware.jsontext import to_text
 from callback_middleware.values import Value

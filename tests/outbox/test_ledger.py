@@ -100,7 +100,7 @@ class Workers(RuleBasedStateMachine):
     @rule(data=st.data())
     def extend(self, data: st.DataObject) -> None:
         claim = data.draw(st.sampled_from(self.claims))
-        owned = self.ledger.extend([claim.fence], self.now + LEASE)
+        owned = self.ledger.extend([claim.fence], self.now, self.now + LEASE)
         assert owned <= {claim.fence}
         assert not owned or claim.fence.number == self.fences[claim.delivery.id]
 

@@ -11,10 +11,10 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from callback_middleware.addresses import Address
 from callback_middleware.egress import EgressPolicy
+from callback_middleware.egress.addresses import Address
+from callback_middleware.egress.hosts import HttpUrl
 from callback_middleware.errors import EgressRefused
-from callback_middleware.hosts import HttpUrl
 from callback_middleware.senders import resolver as module
 from callback_middleware.senders.progress import AttemptFailed
 from callback_middleware.senders.resolver import Resolver, in_turn, system_lookup

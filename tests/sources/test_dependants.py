@@ -26,8 +26,8 @@ from callback_middleware.errors import (
     NotMounted,
 )
 from callback_middleware.exchange import Exchange
+from callback_middleware.expressions.names import Names, Parameter
 from callback_middleware.fastapi import Callbacks
-from callback_middleware.names import Names, Parameter
 from callback_middleware.sources.dependants import names_of
 from callback_middleware.sources.discovery import discover
 from callback_middleware.values import MISSING

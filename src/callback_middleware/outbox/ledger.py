@@ -144,13 +144,12 @@ class Ledger:
                     killers.append(row.delivery)
         return Claimed(claims or self._claim_suspect(until, per_origin, out), killers)
 
-    def extend(self, fences: Iterable[Fence], until: datetime) -> frozenset[Fence]:
-        """Lease afresh what these fences still own."""
+    def extend(self, fences: Iterable[Fence], now: datetime, until: datetime) -> frozenset[Fence]:
+        """Lease afresh, until ``until``, what these fences still own."""
         owned = frozenset(fence for fence in fences if self._owner(fence) is not None)
         for fence in owned:
             # The lease may have ended, and nobody else have claimed it yet.
-            self._rotation.discard(fence.delivery)
-            self._suspects.pop(fence.delivery, None)
+            self._take_out(self._rows[fence.delivery].delivery, now)
             self._note_lease(fence.delivery, until)
         return owned
 
@@ -192,6 +191,11 @@ class Ledger:
         # Behind others of its origin that are due and were left, it is no news.
         if self._rotation.add(delivery.id, delivery.origin, due, now) or due > now:
             self.news = min(self.news, due)
+
+    def _take_out(self, delivery: Delivery, now: datetime) -> None:
+        """Make what lapsed no longer due."""
+        self._rotation.discard(delivery.id, delivery.origin, now)
+        self._suspects.pop(delivery.id, None)
 
     def _return_lapsed(self, now: datetime) -> None:
         """Make what is leased due again where its lease ended. It stays its owner's until somebody else claims it."""
@@ -238,8 +242,7 @@ class Ledger:
         if delivery == self._leased_suspect and self._suspects:
             self.news = min(self.news, now)
         self._end_lease(delivery)
-        self._rotation.discard(delivery)
-        self._suspects.pop(delivery, None)
+        self._take_out(row.delivery, now)
         if attempt is not None:
             row.attempts.append(attempt)
         made = row.delivery.attempts + (attempt is not None)

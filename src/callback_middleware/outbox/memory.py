@@ -79,9 +79,9 @@ class MemoryOutbox:
         return claimed.claims
 
     async def extend(self, claims: Sequence[Claim], lease: timedelta) -> frozenset[Fence]:
-        until = self._clock.now() + lease
+        now = self._clock.now()
         with self._lock:
-            return self._ledger.extend([claim.fence for claim in claims], until)
+            return self._ledger.extend([claim.fence for claim in claims], now, now + lease)
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[Fence]:
         now = self._clock.now()

@@ -53,9 +53,16 @@ class Rotation:
         heappush(queue.heap, (due, ticket, item))
         return self._place(queue, due, now)
 
-    def discard(self, item: UUID) -> None:
+    def discard(self, item: UUID, origin: Origin, now: datetime) -> None:
         """Take an item out, wherever it stands, if it is in it."""
-        self._tickets.pop(item, None)
+        queue = self._queues.get(origin)
+        if queue is None or self._tickets.pop(item, None) is None or self._due(queue, now):
+            return
+        if queue.ready:
+            # As long as the ring, but rare: a result came after its lease had ended, and before the next claim.
+            self._ring.remove(queue)
+            queue.ready = False
+        self._place_head(queue, now)
 
     def take(self, limit: int, now: datetime, *, per_origin: int, busy: Counter[Origin]) -> list[UUID]:
         """Take at most ``limit`` items that are due, one of each origin in turn, going on where the last call ended.
@@ -74,7 +81,7 @@ class Rotation:
             if busy[queue.origin] >= per_origin:
                 left_out.append(queue)
                 continue
-            # An item that was discarded may have been all that was due.
+            # Not, if the clock was set back.
             if self._due(queue, now):
                 _, _, item = heappop(queue.heap)
                 del self._tickets[item]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-from callback_middleware.addresses import Address
+from callback_middleware.egress.addresses import Address
 
 __all__ = ["ConnectionKey", "IdleConnections", "PoolLimits"]
 

@@ -17,9 +17,9 @@ from typing import Any, Final, TypeAlias
 import anyio
 from anyio import from_thread, lowlevel
 
-from callback_middleware.addresses import Address
 from callback_middleware.egress import EgressPolicy
-from callback_middleware.hosts import Authority
+from callback_middleware.egress.addresses import Address
+from callback_middleware.egress.hosts import Authority
 from callback_middleware.senders.progress import AttemptFailed, reason
 
 __all__ = ["ADDRESSES_TRIED", "Lookup", "Resolver", "system_lookup"]

@@ -12,7 +12,7 @@ import ssl
 
 import anyio
 
-from callback_middleware.addresses import Address
+from callback_middleware.egress.addresses import Address
 
 __all__ = ["Stream"]
 

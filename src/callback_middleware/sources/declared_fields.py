@@ -11,7 +11,7 @@ import pydantic
 import pydantic_core
 from pydantic.fields import FieldInfo
 
-from callback_middleware.names import BodyField
+from callback_middleware.expressions.names import BodyField
 from callback_middleware.values import MISSING, Missing, Value
 
 

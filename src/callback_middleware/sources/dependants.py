@@ -13,7 +13,7 @@ from fastapi.security.base import SecurityBase
 
 from callback_middleware import staging
 from callback_middleware.errors import ConfigurationError, PayloadInvalid
-from callback_middleware.names import BodyField, Location, Names, Parameter
+from callback_middleware.expressions.names import BodyField, Location, Names, Parameter
 from callback_middleware.operations import CallbackParameter
 from callback_middleware.planning import ParameterValue, text_of
 from callback_middleware.sources.declared_fields import accepts_names, body_fields, default_of, model_of, wire_names

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from callback_middleware.errors import ConfigurationError, PayloadInvalid
-from callback_middleware.names import Names
+from callback_middleware.expressions.names import Names
 from callback_middleware.operations import Body, Callback, CallbackParameter, compile_callback
 from callback_middleware.options import EXTENSION, DeliveryOptions, from_extension
 from callback_middleware.planning import ParameterValue, text_of

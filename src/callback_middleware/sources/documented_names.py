@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from callback_middleware.names import BodyField, Location, Names, Parameter
+from callback_middleware.expressions.names import BodyField, Location, Names, Parameter
 from callback_middleware.sources.encoding import is_form, is_json
 from callback_middleware.sources.references import Place, References
 from callback_middleware.values import MISSING

@@ -7,8 +7,8 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from callback_middleware import jsontext
+from callback_middleware.bodies.media_types import parse_media_type
 from callback_middleware.errors import ConfigurationError, PayloadInvalid
-from callback_middleware.media_types import parse_media_type
 
 JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"

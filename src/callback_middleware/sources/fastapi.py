@@ -8,7 +8,7 @@ from typing import Any
 from fastapi.routing import APIRoute
 
 from callback_middleware.errors import ConfigurationError
-from callback_middleware.names import Names
+from callback_middleware.expressions.names import Names
 from callback_middleware.operations import Body, Callback, compile_callback
 from callback_middleware.options import EXTENSION, DeliveryOptions, from_extension, options_of
 from callback_middleware.sources.dependants import body_annotation, callback_parameters, handler_sends, names_of

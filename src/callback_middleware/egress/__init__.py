@@ -12,9 +12,9 @@ from functools import cached_property, lru_cache
 from ipaddress import IPv6Address, ip_network
 from typing import Final
 
-from callback_middleware.addresses import Address, Network, address_of, carried_by, special_purpose
+from callback_middleware.egress.addresses import Address, Network, address_of, carried_by, special_purpose
+from callback_middleware.egress.hosts import DEFAULT_PORTS, HIGHEST_PORT, Authority, HttpUrl, shown
 from callback_middleware.errors import ConfigurationError, EgressRefused
-from callback_middleware.hosts import DEFAULT_PORTS, HIGHEST_PORT, Authority, HttpUrl, shown
 
 __all__ = ["EgressPolicy"]
 

@@ -106,7 +106,7 @@ def literal(host: str) -> Address | None:
     """The address that a URL's host spells, brackets included for IPv6, or None for a name.
 
     Only the canonical dotted form of IPv4 counts: what ``getaddrinfo`` alone would take for an address is a name here,
-    and :mod:`callback_middleware.hosts` refuses it.
+    and :mod:`callback_middleware.egress.hosts` refuses it.
     """
     bracketed = host.startswith("[") and host.endswith("]")
     try:

@@ -28,10 +28,20 @@ from dataclasses import dataclass
 from typing import Final
 
 from callback_middleware.errors import ExpressionSyntaxError
-from callback_middleware.hints import meant_by
-from callback_middleware.names import Names, nearest
-from callback_middleware.naming import candidates, declared, default, first_of
-from callback_middleware.references import Body, Header, Method, Path, Query, Reference, RequestUrl, Side, StatusCode
+from callback_middleware.expressions.hints import meant_by
+from callback_middleware.expressions.names import Names, nearest
+from callback_middleware.expressions.naming import candidates, declared, default, first_of
+from callback_middleware.expressions.references import (
+    Body,
+    Header,
+    Method,
+    Path,
+    Query,
+    Reference,
+    RequestUrl,
+    Side,
+    StatusCode,
+)
 from callback_middleware.values import MISSING
 
 CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})

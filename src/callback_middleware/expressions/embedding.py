@@ -14,9 +14,9 @@ from typing import Final, TypeAlias
 
 from callback_middleware.errors import ExpressionSyntaxError
 from callback_middleware.exchange import Exchange
-from callback_middleware.grammar import Rules, Site, parse_reference
-from callback_middleware.names import Names
-from callback_middleware.references import Body, Header, Path, Query, Reference, Side, why_missing
+from callback_middleware.expressions.grammar import Rules, Site, parse_reference
+from callback_middleware.expressions.names import Names
+from callback_middleware.expressions.references import Body, Header, Path, Query, Reference, Side, why_missing
 from callback_middleware.values import MISSING, Unresolved, Value
 
 _NEVER_IN_A_NAME: Final = re.compile(r"[/?&]|\{\$")

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from callback_middleware.names import BodyField, Names, Parameter, nearest
+from callback_middleware.expressions.names import BodyField, Names, Parameter, nearest
 from callback_middleware.values import MISSING
 
 NAMES = Names(

@@ -13,7 +13,7 @@ from typing import Final
 
 import idna
 
-from callback_middleware.addresses import Address, literal
+from callback_middleware.egress.addresses import Address, literal
 from callback_middleware.errors import EgressRefused
 
 __all__ = ["Authority", "HttpUrl", "shown"]

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
-from callback_middleware.embedding import Embedded, parse_bare, parse_parts
 from callback_middleware.exchange import Exchange
-from callback_middleware.grammar import Rules
+from callback_middleware.expressions.embedding import Embedded, parse_bare, parse_parts
+from callback_middleware.expressions.grammar import Rules
+from callback_middleware.expressions.names import BodyField, Names, Parameter
+from callback_middleware.expressions.references import Needs, needs_of
 from callback_middleware.jsontext import to_text
-from callback_middleware.names import BodyField, Names, Parameter
-from callback_middleware.references import Needs, needs_of
 from callback_middleware.values import MISSING, Missing, Reason, Unresolved, Value
 
 __all__ = [

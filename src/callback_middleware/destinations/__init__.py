@@ -14,16 +14,16 @@ from functools import reduce
 from types import MappingProxyType
 from typing import Final
 
-from callback_middleware.embedding import Embedded, Part, Placeholder, parse_bare, parse_parts
+from callback_middleware.destinations.layout import Layout, lay_out
+from callback_middleware.destinations.urls import MAX_LENGTH, Url, encode, read_url
+from callback_middleware.egress.hosts import Authority
 from callback_middleware.errors import EgressRefused
 from callback_middleware.exchange import Exchange
-from callback_middleware.grammar import Rules
-from callback_middleware.hosts import Authority
+from callback_middleware.expressions.embedding import Embedded, Part, Placeholder, parse_bare, parse_parts
+from callback_middleware.expressions.grammar import Rules
+from callback_middleware.expressions.names import Names
+from callback_middleware.expressions.references import Needs, needs_of
 from callback_middleware.jsontext import to_text
-from callback_middleware.layout import Layout, lay_out
-from callback_middleware.names import Names
-from callback_middleware.references import Needs, needs_of
-from callback_middleware.urls import MAX_LENGTH, Url, encode, read_url
 from callback_middleware.values import Reason, Unresolved, Value, excerpt
 
 __all__ = ["Destination", "DestinationTemplate", "Unresolved", "parse_destination"]

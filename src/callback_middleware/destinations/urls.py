@@ -12,8 +12,8 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote
 
+from callback_middleware.egress.hosts import Authority, HttpUrl
 from callback_middleware.errors import EgressRefused
-from callback_middleware.hosts import Authority, HttpUrl
 from callback_middleware.values import excerpt
 
 MAX_LENGTH: Final = 8192

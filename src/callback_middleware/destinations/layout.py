@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 from urllib.parse import quote
 
-from callback_middleware.embedding import Embedded, Part
+from callback_middleware.destinations.urls import dot_segment, illegal_in_path, illegal_in_query
+from callback_middleware.egress.hosts import HttpUrl
 from callback_middleware.errors import EgressRefused, ExpressionSyntaxError
-from callback_middleware.hosts import HttpUrl
-from callback_middleware.references import Method, RequestUrl, StatusCode
-from callback_middleware.urls import dot_segment, illegal_in_path, illegal_in_query
+from callback_middleware.expressions.embedding import Embedded, Part
+from callback_middleware.expressions.references import Method, RequestUrl, StatusCode
 
 _SCHEME: Final = re.compile(r"https?://", re.IGNORECASE)
 _AFTER_AUTHORITY: Final = re.compile(r"[/?#]")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callback_middleware.addresses import SPECIAL_PURPOSE, Address, carried_by, literal, special_purpose
+from callback_middleware.egress.addresses import SPECIAL_PURPOSE, Address, carried_by, literal, special_purpose
 
 GLOBAL = ["1.1.1.1", "93.184.215.14", "100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.0", "192.0.1.0"]
 GLOBAL += ["198.17.255.255", "198.20.0.0", "223.255.255.255", "2606:4700:4700::1111", "2a00:1450:4001::200e"]

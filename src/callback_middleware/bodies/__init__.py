@@ -12,7 +12,7 @@ from typing import Any, Final
 from urllib.parse import unquote_plus
 
 from callback_middleware import jsontext
-from callback_middleware.media_types import parse_media_type
+from callback_middleware.bodies.media_types import parse_media_type
 from callback_middleware.values import MISSING, Missing, Value, excerpt
 
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -134,7 +134,7 @@ def _object(pairs: Iterable[tuple[str, str]]) -> Mapping[str, Value]:
 
 def _text_parts(content: bytes, boundary: str) -> Iterable[tuple[str, str]]:
     try:
-        from callback_middleware.multipart import text_parts
+        from callback_middleware.bodies.multipart import text_parts
     except ModuleNotFoundError:
         raise ValueError("multipart/form-data needs callback_middleware[multipart]") from None
     _check_count("parts", content.count(b"--" + boundary.encode("latin-1", "replace")) - 1, MAX_PARTS)

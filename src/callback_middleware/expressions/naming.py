@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
-from callback_middleware.names import Names, Parameter
-from callback_middleware.references import Body, FirstOf, Header, Path, Query, Side
+from callback_middleware.expressions.names import Names, Parameter
+from callback_middleware.expressions.references import Body, FirstOf, Header, Path, Query, Side
 from callback_middleware.values import MISSING, Missing, Value
 
 Named: TypeAlias = Header | Query | Path | Body

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from callback_middleware.egress.hosts import Authority, HttpUrl, shown
 from callback_middleware.errors import EgressRefused
-from callback_middleware.hosts import Authority, HttpUrl, shown
 
 
 def test_a_url_in_its_parts() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
-from callback_middleware.media_types import parse_media_type
+from callback_middleware.bodies.media_types import parse_media_type
 
 
 @dataclass(frozen=True, slots=True)
