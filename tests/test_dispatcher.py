@@ -361,6 +361,7 @@ async def test_what_ended_together_is_settled_together(outbox: WatchedOutbox, cl
 
     async with running(Dispatcher(outbox, sender, clock=clock)):
         await until(lambda: len(sender.sent) == 8)
+        await anyio.wait_all_tasks_blocked()
         go.set()
         await until_state(outbox, State.DELIVERED, 8)
 
