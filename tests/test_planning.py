@@ -219,6 +219,14 @@ def test_declared_values_fill_the_parameters_of_what_sends_itself() -> None:
     assert ("x-origin", "api.example") in one.headers
 
 
+def test_a_null_has_no_place_in_a_url_also_as_a_parameter() -> None:
+    known = callback(
+        "{$request.query.callback_url}", PARAMETERS, payload={}, params={"page": "{$request.body#/page}", "tenant": "t"}
+    )
+    skip = the_skip(known, exchange(body=b'{"page": null}'), staged=False)
+    assert skip.reason == Reason.UNRESOLVED
+
+
 @pytest.mark.parametrize("value", ["a\r\nx: 1", "a\x00", "a\x1b[0m", "ä"])
 def test_a_header_value_from_a_request_is_refused_and_never_stripped(value: str) -> None:
     known = callback("{$request.query.callback_url}", payload={}, headers={"x-id": "{$request.body#/id}"})

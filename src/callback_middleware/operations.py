@@ -140,8 +140,8 @@ def compile_callback(
         raise ConfigurationError("it has a payload, and declares no body: declare the body that its receiver will get")
     credentials = options.allow_credentials
 
-    def text(template: str) -> TextTemplate:
-        return compile_text(template, strict=strict, names=names, allow_credentials=credentials)
+    def text(template: str, *, in_url: bool = False) -> TextTemplate:
+        return compile_text(template, strict=strict, names=names, allow_credentials=credentials, in_url=in_url)
 
     destination = parse_destination(
         expression,
@@ -161,7 +161,8 @@ def compile_callback(
     for header in options.headers:
         check_header_name(header)
     headers = tuple((header.lower(), text(template)) for header, template in options.headers.items())
-    params = {key: text(template) for key, template in options.params.items()}
+    in_headers = {parameter.name for parameter in parameters if parameter.location == "header"}
+    params = {key: text(template, in_url=key not in in_headers) for key, template in options.params.items()}
 
     templates: list[DestinationTemplate | TextTemplate | PayloadTemplate] = [destination, *params.values()]
     templates.extend(template for _, template in headers)

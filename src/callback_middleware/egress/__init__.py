@@ -13,8 +13,9 @@ from ipaddress import IPv6Address, ip_network
 from typing import Final
 
 from callback_middleware.egress.addresses import Address, Network, address_of, carried_by, special_purpose
-from callback_middleware.egress.hosts import DEFAULT_PORTS, HIGHEST_PORT, Authority, HttpUrl, shown
+from callback_middleware.egress.hosts import DEFAULT_PORTS, HIGHEST_PORT, Authority, HttpUrl
 from callback_middleware.errors import ConfigurationError, EgressRefused
+from callback_middleware.values import excerpt
 
 __all__ = ["EgressPolicy"]
 
@@ -160,9 +161,9 @@ def _host_name(text: str, field_name: str) -> str:
     try:
         url = HttpUrl.of(f"https://{text}")
     except EgressRefused as error:
-        raise ConfigurationError(f"EgressPolicy.{field_name}: {shown(text)} is no host: {error.rule}") from None
+        raise ConfigurationError(f"EgressPolicy.{field_name}: {excerpt(text)} is no host: {error.rule}") from None
     if url.target != b"/" or url.authority.text != url.authority.host:
-        raise ConfigurationError(f"EgressPolicy.{field_name}: {shown(text)} is more than a host")
+        raise ConfigurationError(f"EgressPolicy.{field_name}: {excerpt(text)} is more than a host")
     return url.authority.host
 
 
@@ -190,7 +191,7 @@ def _parsed(address: str | Address) -> Address:
     try:
         return address_of(address)
     except ValueError:
-        raise EgressRefused(f"{shown(address)} is no address", "no policy allows it: write an IP address") from None
+        raise EgressRefused(f"{excerpt(address)} is no address", "no policy allows it: write an IP address") from None
 
 
 # One policy, few receivers, many deliveries. A refusal is raised and so never remembered.
@@ -199,17 +200,18 @@ def _check_authority(policy: EgressPolicy, authority: Authority) -> None:
     scheme, host, port = authority.scheme, authority.host, authority.port
     if scheme not in policy.schemes:
         allowed = tuple(sorted({*policy.schemes, scheme} & DEFAULT_PORTS.keys()))
-        raise EgressRefused(f"the scheme {shown(scheme)} is not allowed", f"EgressPolicy(schemes={allowed!r})")
+        raise EgressRefused(f"the scheme {excerpt(scheme)} is not allowed", f"EgressPolicy(schemes={allowed!r})")
     if policy.ports is not None and port not in policy.ports:
         ports = tuple(sorted({*policy.ports, port}))
         raise EgressRefused(f"the port {port} is not allowed", f"EgressPolicy(ports={ports!r})")
     if policy._denied_hosts.matches(host):  # noqa: SLF001 - the policy's own rules, in a function that can be cached
-        raise EgressRefused(f"the host {shown(host)} is denied", "take it out of EgressPolicy(denied_hosts=…)")
+        raise EgressRefused(f"the host {excerpt(host)} is denied", "take it out of EgressPolicy(denied_hosts=…)")
     if authority.address is not None:
         _check_address(policy, authority.address, None)
     elif "." not in host and not policy.allows_host(host):
         raise EgressRefused(
-            f"the host {shown(host)} is a single label", f"EgressPolicy(allowed_hosts=({host!r},), allowed_networks=…)"
+            f"the host {excerpt(host)} is a single label",
+            f"EgressPolicy(allowed_hosts=({host!r},), allowed_networks=…)",
         )
 
 

@@ -15,12 +15,11 @@ import idna
 
 from callback_middleware.egress.addresses import Address, literal
 from callback_middleware.errors import EgressRefused
+from callback_middleware.values import excerpt
 
-__all__ = ["Authority", "HttpUrl", "shown"]
+__all__ = ["Authority", "HttpUrl"]
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-SHOWN: Final = 256
-"""How much of what a stranger typed is repeated to anybody."""
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)")
 _UNSAFE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\u2028\u2029]")
@@ -29,11 +28,6 @@ _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")
 _NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 HIGHEST_PORT: Final = 65535
 _LONGEST_NAME: Final = 253
-
-
-def shown(text: str) -> str:
-    """What a stranger typed, escaped and cut, fit for a log line or an error."""
-    return ascii(text if len(text) <= SHOWN else text[:SHOWN] + "…")
 
 
 def _refused(rule: str, instead: str) -> EgressRefused:
@@ -96,7 +90,7 @@ def _authority(scheme: str, text: str) -> Authority:
     default = DEFAULT_PORTS.get(scheme)
     port = _port(port_text) if port_text is not None else default
     if port is None:
-        raise _refused(f"the scheme {shown(scheme)} has no port", "write https")
+        raise _refused(f"the scheme {excerpt(scheme)} has no port", "write https")
     address = literal(host)
     if address is None:
         host = _name(host)
@@ -142,10 +136,10 @@ def _name(host: str) -> str:
     name = _ascii(host).lower()
     labels = name.split(".")
     if len(name) > _LONGEST_NAME or not all(_LABEL.fullmatch(label) for label in labels):
-        raise _refused(f"{shown(host)} is not a host name", "write labels of letters, digits and hyphens")
+        raise _refused(f"{excerpt(host)} is not a host name", "write labels of letters, digits and hyphens")
     if _NUMERIC.fullmatch(labels[-1]):
         # What `inet_aton` takes for an address (2130706433, 0x7f.1, 0177.0.0.01), whatever this parser thinks.
-        raise _refused(f"the host {shown(host)} looks like a number", "write an IPv4 address as four decimal numbers")
+        raise _refused(f"the host {excerpt(host)} looks like a number", "write an IPv4 address as four decimal numbers")
     for label in labels:
         if label.startswith("xn--"):
             _check_a_label(label)
@@ -162,7 +156,7 @@ def _ascii(host: str) -> str:
     except UnicodeError:  # idna's own error is one
         encoded, round_trip = "", ""
     if round_trip != host:
-        raise _refused(f"the internationalized host {shown(host)} is not in its one true form", "write its A-labels")
+        raise _refused(f"the internationalized host {excerpt(host)} is not in its one true form", "write its A-labels")
     return encoded
 
 
@@ -172,4 +166,4 @@ def _check_a_label(label: str) -> None:
     except UnicodeError:
         round_trip = ""
     if round_trip != label:
-        raise _refused(f"{shown(label)} is not the A-label of any name", "write the one that IDNA gives")
+        raise _refused(f"{excerpt(label)} is not the A-label of any name", "write the one that IDNA gives")
