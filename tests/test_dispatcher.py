@@ -127,6 +127,7 @@ class WatchedOutbox(MemoryOutbox):
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__(clock=clock)
         self.claims: list[tuple[int, int]] = []
+        self.busy: list[dict[Origin, int]] = []
         self.settlements: list[Sequence[Settlement]] = []
         self.extensions: list[tuple[int, timedelta]] = []
         self.waits = 0
@@ -138,10 +139,13 @@ class WatchedOutbox(MemoryOutbox):
         self._maybe_fail("claim")
         claims = await super().claim(limit, lease, per_origin=per_origin, busy=busy)
         self.claims.append((limit, len(claims)))
+        self.busy.append(dict(busy))
         return claims
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[Fence]:
         self._maybe_fail("settle")
+        # As an engine that waits for a disk: a cancellation may come here.
+        await anyio.lowlevel.checkpoint()
         self.settlements.append(list(settlements))
         return await super().settle(settlements)
 
@@ -327,6 +331,15 @@ async def test_no_more_is_claimed_than_there_are_free_slots(outbox: WatchedOutbo
 
     assert all(claimed <= limit <= 5 for limit, claimed in outbox.claims)
     assert sender.most_in_flight == 5
+
+
+async def test_only_origins_in_flight_are_remembered(outbox: WatchedOutbox, clock: VirtualClock) -> None:
+    await put(outbox, *(delivery(clock, f"https://{number}.example:443") for number in range(50)))
+
+    await Dispatcher(outbox, ScriptedSender(), clock=clock, concurrency=5).deliver_due()
+
+    assert all(sum(busy.values()) <= 5 and all(busy.values()) for busy in outbox.busy)
+    assert outbox.busy[-1] == {}
 
 
 async def test_a_thousand_due_at_a_receiver_that_hangs_delay_nobody_else(

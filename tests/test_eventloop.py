@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 import threading
+import weakref
 
 import anyio
 import anyio.lowlevel
@@ -51,19 +52,23 @@ async def test_a_spawned_task_outlives_the_task_group_it_was_spawned_in() -> Non
 
 
 async def test_nobody_need_hold_a_spawned_task() -> None:
-    go, done = anyio.Event(), anyio.Event()
+    class Held:
+        """What only the task's own frame refers to."""
+
+    seen: list[weakref.ref[Held]] = []
 
     async def work() -> None:
-        await go.wait()
-        done.set()
+        held = Held()
+        seen.append(weakref.ref(held))
+        # Nothing but the task itself refers to what it waits for.
+        await anyio.Event().wait()
+        del held
 
     spawn(work)
     await anyio.wait_all_tasks_blocked()
     gc.collect()
-    go.set()
 
-    with anyio.fail_after(30):
-        await done.wait()
+    assert seen[0]() is not None
 
 
 async def test_a_spawned_task_knows_nothing_of_the_request_that_spawned_it() -> None:
@@ -158,6 +163,22 @@ async def test_one_ring_wakes_everybody_who_waits_and_the_bell_can_ring_again() 
                 tasks.start_soon(bell.wait)
             await anyio.wait_all_tasks_blocked()
             bell.ring()
+
+
+async def test_who_waits_again_at_once_hears_the_next_ring() -> None:
+    bell = Bell()
+
+    async def waits_twice() -> None:
+        await bell.wait()
+        await bell.wait()
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(waits_twice)
+            for _ in range(2):
+                await anyio.wait_all_tasks_blocked()
+                bell.ring()
 
 
 def test_a_bell_of_a_loop_that_is_over_is_silent(anyio_backend: str) -> None:

@@ -106,6 +106,16 @@ def test_who_is_left_out_keeps_its_turn() -> None:
     assert (busy, free) == ([UUID(int=1)], [UUID(int=0)])
 
 
+def test_who_is_left_out_keeps_its_turn_among_those_left_out() -> None:
+    rotation = Rotation()
+    for number, origin in enumerate("abc"):
+        rotation.add(UUID(int=number), origin, START, START)
+
+    rotation.take(3, START, per_origin=1, busy=Counter("abc"))
+
+    assert rotation.take(3, START, per_origin=1, busy=Counter()) == [UUID(int=number) for number in range(3)]
+
+
 def test_an_origin_with_nothing_left_is_forgotten() -> None:
     rotation = Rotation()
     for number in range(100):

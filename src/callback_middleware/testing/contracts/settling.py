@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from callback_middleware.delivery import Dead, Delivered, Released, Retry, Settlement, State
 from callback_middleware.testing.clock import VirtualClock
-from callback_middleware.testing.contracts.setting import LEASE, MOMENT, Engine, OutboxSetting
+from callback_middleware.testing.contracts.setting import HERE, LEASE, MOMENT, Engine, OutboxSetting
 
 MINUTE = timedelta(minutes=1)
 
@@ -118,6 +118,35 @@ class SettleContract(OutboxSetting):
 
         assert applied == {claim.fence}
         assert list(await self.claim(outbox)) == []
+
+    async def test_a_late_result_applies_where_the_next_claim_had_no_room(
+        self, outbox: Engine, clock: VirtualClock
+    ) -> None:
+        await self.put(outbox, self.delivery(clock))
+        claim = await self.claim_one(outbox)
+        await self.let_pass(outbox, clock, LEASE)
+        assert list(await self.claim(outbox, per_origin=1, busy={HERE: 1})) == []
+
+        applied = await self.settle(outbox, claim, Delivered(), self.attempt(claim, clock.now()))
+
+        assert applied == {claim.fence}
+        assert list(await self.claim(outbox)) == []
+        assert (await outbox.get(claim.delivery.id)).state is State.DELIVERED
+
+    async def test_a_late_result_applies_to_a_suspect_that_waits(self, outbox: Engine, clock: VirtualClock) -> None:
+        await self.put(outbox, self.delivery(clock), self.delivery(clock))
+        claims = await self.claim(outbox)
+        await self.let_pass(outbox, clock, LEASE)
+        successor = await self.claim_one(outbox)
+        assert list(await self.claim(outbox)) == []
+        (waiting,) = (claim for claim in claims if claim.delivery.id != successor.delivery.id)
+
+        applied = await self.settle(outbox, waiting, Delivered(), self.attempt(waiting, clock.now()))
+        await self.deliver(outbox, successor, clock.now())
+
+        assert applied == {waiting.fence}
+        assert list(await self.claim(outbox)) == []
+        assert (await outbox.counts())[State.DELIVERED] == 2
 
     async def test_a_late_result_of_a_lost_claim_is_kept_as_an_attempt_and_nothing_else(
         self, outbox: Engine, clock: VirtualClock
