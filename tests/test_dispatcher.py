@@ -36,6 +36,7 @@ from callback_middleware.delivery import (
     outcome_of,
 )
 from callback_middleware.dispatcher import Dispatcher
+from callback_middleware.dispatcher.rounds import MARGIN
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError, OutboxUnavailable
 from callback_middleware.identifiers import uuid7
@@ -43,7 +44,6 @@ from callback_middleware.outbox.memory import MemoryOutbox
 from callback_middleware.planning import Skip
 from callback_middleware.ports import Batch
 from callback_middleware.retry import STANDARD, RetryPolicy
-from callback_middleware.rounds import MARGIN
 from callback_middleware.testing import VirtualClock
 
 HERE = "https://here.example:443"

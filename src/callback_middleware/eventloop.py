@@ -50,6 +50,15 @@ def spawn(function: Callable[[], Awaitable[object]]) -> None:
         trio.lowlevel.spawn_system_task(guarded)
 
 
+def cancellation_requested() -> bool:
+    """Whether a cancellation that is being handled was asked of this task, and did not merely escape from another."""
+    if isinstance(_native_loop(), asyncio.AbstractEventLoop):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    # trio has no other: its cancellations come from scopes alone.
+    return True
+
+
 class Bell:
     """An event of the event loop that made it, which any thread may ring, and which can be waited for again and again.
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import anyio
 
-from callback_middleware.attempts import Attempter
 from callback_middleware.delivery import DEADLINE, Claim, Fence, Origin, Released, Settlement
+from callback_middleware.dispatcher.attempts import Attempter
+from callback_middleware.dispatcher.patience import Patience
+from callback_middleware.eventloop import cancellation_requested, spawn
 from callback_middleware.ports import Observer, Outbox
 
 logger = logging.getLogger("callback_middleware")
@@ -25,8 +27,6 @@ MARGIN: Final = timedelta(seconds=15)
 """What a lease has beyond the attempt's deadline: time to settle."""
 
 _HAND_BACK_SECONDS: Final = 5.0
-_PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""Seconds between two calls to an outbox that fails; the last repeats."""
 
 _UNSETTLED: Final = "attempting delivery %s failed in the dispatcher itself; it is due again when its lease ends"
 
@@ -62,6 +62,10 @@ class Round:
         self._limits = limits
         self._tasks = anyio.create_task_group()
         self._flights: dict[Fence, Claim] = {}
+        self._scopes: dict[Fence, anyio.CancelScope] = {}
+        self._grounded = False
+        self._landed = anyio.Event()
+        self._fatal: BaseException | None = None
         self._busy: Counter[Origin] = Counter()
         self._ended: list[tuple[Claim, Settlement | None]] = []
         self._made = 0
@@ -91,6 +95,7 @@ class Round:
                         await self._turn()
                 self._tasks.cancel_scope.cancel()
         finally:
+            await self._ground()
             await self._hand_back()
             self.over.set()
 
@@ -107,8 +112,8 @@ class Round:
                         await self._claim()
                 except Exception as error:  # noqa: BLE001 - raised below; the group would wrap it
                     failure = error
-                    self._tasks.cancel_scope.cancel()
         finally:
+            await self._ground()
             await self._hand_back()
         if failure is not None:
             raise failure
@@ -147,6 +152,8 @@ class Round:
     async def _next_news(self) -> None:
         await self._news.wait()
         self._news = anyio.Event()
+        if self._fatal is not None:
+            raise self._fatal
 
     async def _claim(self) -> None:
         """Claim and start until nothing more is due, or no slot is free."""
@@ -161,7 +168,9 @@ class Round:
                 self._flights[claim.fence] = claim
                 self._busy[claim.delivery.origin] += 1
             for claim in await self._secure(claims, asked_at):
-                self._tasks.start_soon(self._fly, claim)
+                # Not in the task group: when an event loop is torn down in this very turn, as a test client's is after
+                # every request, asyncio would say of each attempt that it was never awaited.
+                spawn(partial(self._fly, claim))
         self._hungry = free <= 0 or max(self._busy.values(), default=0) >= limits.per_origin
 
     async def _secure(self, claims: Sequence[Claim], asked_at: float) -> Sequence[Claim]:
@@ -184,11 +193,38 @@ class Round:
         return [claim for claim in claims if claim.fence not in lost]
 
     async def _fly(self, claim: Claim) -> None:
+        if self._grounded:
+            return
+        try:
+            with anyio.CancelScope() as scope:
+                self._scopes[claim.fence] = scope
+                await self._attempt(claim)
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001 - what ends a program ends this round first, which raises it
+            self._fatal = error
+            self._news.set()
+        finally:
+            del self._scopes[claim.fence]
+            if not self._scopes:
+                self._landed.set()
+
+    async def _ground(self) -> None:
+        """Cancel what is in flight, and see it end: nothing is attempted any more once its claim is handed back."""
+        self._grounded = True
+        for scope in self._scopes.values():
+            scope.cancel()
+        with anyio.CancelScope(shield=True):
+            while self._scopes:
+                self._landed = anyio.Event()
+                await self._landed.wait()
+
+    async def _attempt(self, claim: Claim) -> None:
         settlement = None
         try:
             settlement = await self._attempter.attempt(claim)
         except anyio.get_cancelled_exc_class():
-            if anyio.current_effective_deadline() == -math.inf:
+            if cancellation_requested():
                 raise
             # Nobody cancelled: a sender let the cancellation of something of its own escape.
             logger.exception(_UNSETTLED, claim.delivery.id)
@@ -244,26 +280,6 @@ class Round:
                 logger.exception("%d claims could not be handed back: due again when their leases end", len(ended))
         if scope.cancelled_caught:
             logger.error("%d claims could not be handed back in time: due again when their leases end", len(ended))
-
-
-class Patience:
-    """How a failing outbox is borne: told to the log once per spell, and asked less and less often."""
-
-    def __init__(self) -> None:
-        self._failures = 0
-
-    def failed(self, error: Exception) -> float:
-        """Note a failure. Returns the seconds to wait before the next try."""
-        if not self._failures:
-            logger.error("the outbox failed: deliveries wait until it works again", exc_info=error)
-        self._failures += 1
-        return _PAUSES[min(self._failures, len(_PAUSES)) - 1]
-
-    def worked(self) -> None:
-        """Note a success."""
-        if self._failures:
-            logger.warning("the outbox works again, after %d failures", self._failures)
-        self._failures = 0
 
 
 def _tell(observe: Callable[..., None], *what: object) -> None:

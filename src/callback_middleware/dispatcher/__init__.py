@@ -8,13 +8,13 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from callback_middleware.attempts import Attempter
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import DEADLINE
+from callback_middleware.dispatcher.attempts import Attempter
+from callback_middleware.dispatcher.rounds import Limits, Round
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError
 from callback_middleware.ports import Clock, Observer, Outbox, Sender, Signer
-from callback_middleware.rounds import Limits, Round
 
 logger = logging.getLogger("callback_middleware")
 
