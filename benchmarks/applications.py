@@ -9,12 +9,12 @@ from typing import Any
 
 import aiohttp
 import httpx
-from callback_middleware.fastapi import Callbacks
-from callback_middleware.senders.aiohttp import AiohttpSender
 from fastapi import APIRouter, BackgroundTasks, FastAPI
 from pydantic import BaseModel, HttpUrl
 
 from callback_middleware import CallbackMiddleware, EgressPolicy
+from callback_middleware.fastapi import Callbacks
+from callback_middleware.senders.aiohttp import AiohttpSender
 
 RECEIVED = {"msg": "Invoice received"}
 EVENT = {"description": "Payment celebration", "paid": True}

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.sharedctypes import Synchronized
 from typing import Any
 
@@ -92,11 +93,8 @@ async def _generate(port: int, request: bytes, connections: int, seconds: float)
     start = time.perf_counter()
     dones = [loop.create_future() for _ in range(connections)]
     for done in dones:
-        await loop.create_connection(
-            lambda done=done: _Client(request, start + seconds, latencies, done),
-            "127.0.0.1",
-            port,  # type: ignore[misc]
-        )
+        client = partial(_Client, request, start + seconds, latencies, done)
+        await loop.create_connection(client, "127.0.0.1", port)
     await asyncio.gather(*dones)
     return Load(len(latencies), time.perf_counter() - start, latencies)
 

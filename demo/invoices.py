@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
-from callback_middleware.fastapi import Callbacks
 from fastapi import APIRouter, FastAPI, HTTPException
 from pydantic import BaseModel, HttpUrl
 
 from callback_middleware import CallbackMiddleware, EgressPolicy
+from callback_middleware.fastapi import Callbacks
 
 logging.basicConfig(level=logging.INFO, format="   · %(name)s: %(message)s")
 logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import pytest
 
-from callback_middleware.attempts import Attempter, headers_of
 from callback_middleware.delivery import (
     Answer,
     AttemptRequest,
@@ -23,6 +22,7 @@ from callback_middleware.delivery import (
     Unreachable,
     outcome_of,
 )
+from callback_middleware.dispatcher.attempts import Attempter, headers_of
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.ports import Signer
 from callback_middleware.retry import RetryPolicy

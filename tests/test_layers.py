@@ -14,7 +14,7 @@ MODULES = sorted((ROOT / "src").rglob("*.py"))
 
 def test_a_module_imports_only_from_the_lines_below_it() -> None:
     # In a process of its own: it configures logging for itself.
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     linted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
     assert linted.returncode == 0, linted.stdout
 
