@@ -480,6 +480,16 @@ async def test_it_runs_once_at_a_time(outbox: WatchedOutbox, clock: VirtualClock
             await dispatcher.run()
 
 
+async def test_a_stopped_run_returns(outbox: WatchedOutbox, clock: VirtualClock) -> None:
+    dispatcher = Dispatcher(outbox, ScriptedSender(), clock=clock)
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(dispatcher.run)
+            await anyio.wait_all_tasks_blocked()
+            dispatcher.stop()
+
+
 async def test_stopping_what_does_not_run_is_nothing(outbox: WatchedOutbox, clock: VirtualClock) -> None:
     dispatcher = Dispatcher(outbox, ScriptedSender(), clock=clock)
 

@@ -213,6 +213,22 @@ class SuspectContract(OutboxSetting):
 
         assert ids(await self.claim(outbox)) == {fresh.id}
 
+    async def test_a_suspect_without_room_leaves_its_turn_to_another(self, outbox: Engine, clock: VirtualClock) -> None:
+        await self.put(outbox, self.delivery(clock, origin=HERE), self.delivery(clock, origin=THERE))
+        await self.claim(outbox)
+        await self.let_pass(outbox, clock, LEASE)
+        # Both are known as suspects now, and neither is leased.
+        (first,) = await self.claim(outbox)
+        await self.settle(outbox, first, Released())
+        claimed: list[str] = []
+        for full in (HERE, THERE):
+            for _ in range(2):
+                for claim in await self.claim(outbox, per_origin=1, busy={full: 1}):
+                    claimed.append(claim.delivery.origin)
+                    await self.settle(outbox, claim, Delivered(), self.attempt(claim, clock.now()))
+
+        assert claimed == [THERE, HERE]
+
     async def test_the_fifth_claim_of_a_suspect_settles_it_dead(self, outbox: Engine, clock: VirtualClock) -> None:
         delivery = self.delivery(clock)
         await self.put(outbox, delivery)
