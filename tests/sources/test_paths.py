@@ -67,7 +67,13 @@ def test_of_equal_templates_each_keeps_its_own_names() -> None:
     ],
 )
 def test_segments_are_decoded_one_by_one(scope: dict[str, object], expected: list[str]) -> None:
-    assert list(segments_of(scope)) == expected
+    assert list(segments_of(scope)[0]) == expected
+
+
+def test_a_path_that_was_rewritten_is_also_known_as_it_came() -> None:
+    """Litestar takes the slash off the end before its handler runs."""
+    rewritten = {"path": "/invoices", "raw_path": b"/invoices/"}
+    assert segments_of(rewritten) == [["", "invoices"], ["", "invoices", ""]]
 
 
 @pytest.mark.parametrize(

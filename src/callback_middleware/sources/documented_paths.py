@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, TypeAlias
 
 from callback_middleware.operations import Operation
@@ -54,10 +55,9 @@ class DocumentedPaths:
         return next((params for found, params in self._found(scope) if found is operation), None)
 
     def _found(self, scope: Mapping[str, Any]) -> Iterator[tuple[Operation | None, Mapping[str, str]]]:
-        whole = segments_of(scope)
         # Servers disagree whether the path begins with the root path, and an application may be mounted.
         roots = dict.fromkeys(("", scope.get("app_root_path", ""), scope.get("root_path", "")))
-        for root in roots:
+        for whole, root in product(segments_of(scope), roots):
             below_root = without_base(whole, root)
             for base in self._bases if below_root is not None else ():
                 segments = without_base(below_root or (), base)

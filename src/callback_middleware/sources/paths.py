@@ -44,16 +44,16 @@ class PathTable(Generic[T]):
                 yield value, dict(zip(names, captured, strict=True))
 
 
-def segments_of(scope: Mapping[str, Any]) -> Sequence[str]:
-    """The decoded segments of a request's path: ``%2F`` stays within its segment."""
+def segments_of(scope: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+    """The decoded segments of a request's path, ``%2F`` within its segment: as it is, and as it came if that differs."""
+    # Litestar takes the slash off the end before its handler runs.
     path: str = scope["path"]
     raw = scope.get("raw_path")
-    if raw:
-        encoded = raw.partition(b"?")[0].decode("latin-1")
-        # Something may have rewritten the path, and left the raw one as it was.
-        if unquote(encoded) == path:
-            return [unquote(segment) for segment in encoded.split("/")]
-    return path.split("/")
+    if not raw:
+        return [path.split("/")]
+    encoded = raw.partition(b"?")[0].decode("latin-1")
+    came = [unquote(segment) for segment in encoded.split("/")]
+    return [came] if unquote(encoded) == path else [path.split("/"), came]
 
 
 def without_base(segments: Sequence[str], base: str) -> Sequence[str] | None:
