@@ -45,7 +45,7 @@ class PathTable(Generic[T]):
 
 
 def segments_of(scope: Mapping[str, Any]) -> Sequence[Sequence[str]]:
-    """The decoded segments of a request's path, ``%2F`` within its segment: as it is, and as it came if that differs."""
+    """The decoded segments of a request's path, ``%2F`` within its segment: as it is; as it came, if that differs."""
     # Litestar takes the slash off the end before its handler runs.
     path: str = scope["path"]
     raw = scope.get("raw_path")
