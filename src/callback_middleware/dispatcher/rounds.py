@@ -210,11 +210,14 @@ class Round:
                 self._landed.set()
 
     async def _ground(self) -> None:
-        """Cancel what is in flight, and see it end: nothing is attempted any more once its claim is handed back."""
+        """Cancel what is in flight and see it end, so that nothing is attempted once its claim is handed back.
+
+        A sender that swallows cancellation is not waited for longer than it takes to hand back.
+        """
         self._grounded = True
         for scope in self._scopes.values():
             scope.cancel()
-        with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(_HAND_BACK_SECONDS, shield=True):
             while self._scopes:
                 self._landed = anyio.Event()
                 await self._landed.wait()
