@@ -154,7 +154,7 @@ def _serve_application(name: str, listening: socket.socket) -> None:
         getattr(applications, name)(),
         loop="asyncio",
         http="h11",
-        log_level="error",
+        log_level="critical",
         access_log=False,
         timeout_graceful_shutdown=1,
     )
@@ -177,7 +177,8 @@ def _process(target: Any, listening: socket.socket, *arguments: Any) -> Iterator
 
 
 def _listen() -> socket.socket:
-    listening = socket.socket()
+    # By its protocol asyncio knows TCP, and turns off the delay of small packets.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     # Listening from now on: whoever connects before the process accepts waits in the backlog.
     listening.listen(1024)

@@ -142,9 +142,11 @@ class CallbackMiddleware:
                 scope.setdefault(SCOPE_KEY, _DISABLED)
             await self.app(scope, receive, send)
         elif kind == "http":
-            if self._capture is None:
+            capture = self._capture
+            if capture is None:
                 await self.prepare(scope)
-            await respond(self._composed(), self.app, scope, receive, send)
+                capture = self._composed()
+            await respond(capture, self.app, scope, receive, send)
         elif kind == "lifespan":
             await serve_lifespan(self, self.app, scope, receive, send)
         else:

@@ -51,8 +51,11 @@ async def respond(capture: Capture, app: ASGIApp, scope: Scope, receive: Receive
         await responder.fail(error)
         raise
     else:
-        await responder.finish()
+        if responder.operation is not None:
+            await responder.finish()
     finally:
+        # Server, scope and responder would hold each other, and leave every request to the garbage collector.
+        scope.pop(SCOPE_KEY, None)
         responder.forget()
 
 
@@ -67,36 +70,26 @@ class _Phase(enum.Enum):
 class Responder:
     """One request: the ``receive`` and ``send`` that its application gets, and the owner of its callbacks.
 
-    While ``_operation`` is None everything passes: the route documents no callbacks, or another instance further in
+    While ``operation`` is None everything passes: the route documents no callbacks, or another instance further in
     owns them.
     """
 
-    __slots__ = (
-        "_callbacks",
-        "_capture",
-        "_expected",
-        "_headers",
-        "_operation",
-        "_phase",
-        "_receive",
-        "_response",
-        "_scope",
-        "_send",
-        "_start",
-        "_status",
-        "_tap",
-    )
+    # What most requests never change is kept in the class: making a responder is all that many of them pay for.
+    _phase = _Phase.WAITING
+    operation: Operation | Unrouted | None = UNROUTED
+    _callbacks: Callbacks | None = None
+    _tap: RequestTap | None = None
+    _start: Message | None = None
+    _response: Recording | None = None
+    _expected: int | None = None
+    _status = 0
+    _headers: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(self, capture: Capture, scope: Scope, receive: Receive, send: Send) -> None:
         self._capture = capture
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._phase = _Phase.WAITING
-        self._operation: Operation | Unrouted | None = UNROUTED
-        self._callbacks: Callbacks | None = None
-        self._tap: RequestTap | None = None
-        self._start: Message | None = None
 
     def callbacks(self, scope: Scope) -> Callbacks:
         """The handler takes its callbacks in hand: from now on none is sent by itself."""
@@ -108,17 +101,16 @@ class Responder:
 
     def stand_aside(self) -> None:
         """Another instance, further in, owns this request."""
-        self._operation = None
+        self.operation = None
 
     def forget(self) -> None:
-        """The request is over."""
-        # The scope holds its responder: one that held its scope too would leave every request to the garbage collector.
+        """The request is over: let go of the scope, of which an inner middleware may have made a copy that holds us."""
         self._scope = _OVER
 
     async def receive(self) -> Message:
-        operation = self._operation
+        operation = self.operation
         if operation is UNROUTED:
-            operation = self._operation = self._capture.directory.find(self._scope)
+            operation = self.operation = self._capture.directory.find(self._scope)
         if operation is None or (isinstance(operation, Operation) and not operation.needs.request_body):
             return await self._receive()
         # Also where no router has run yet, because a middleware further in reads the body first: keep it until then.
@@ -126,7 +118,7 @@ class Responder:
 
     async def send(self, message: Message) -> None:
         phase = self._phase
-        if self._operation is None or phase is _Phase.COMMITTED:
+        if self.operation is None or phase is _Phase.COMMITTED:
             await self._send(message)
         elif phase is _Phase.WAITING:
             await self._begin(message)
@@ -153,8 +145,8 @@ class Responder:
             await self._release()
 
     async def _go_on(self, message: Message) -> None:
-        if self._completes(message) and isinstance(self._operation, Operation):
-            await self._commit(self._operation)
+        if self._completes(message) and isinstance(self.operation, Operation):
+            await self._commit(self.operation)
         await self._release()
         if self._phase is not _Phase.REFUSED:
             await self._send(message)
@@ -235,9 +227,7 @@ class Responder:
 
     async def finish(self) -> None:
         """The application returned."""
-        operation = self._operation
-        if operation is None:
-            return
+        operation = self.operation
         if isinstance(operation, Operation):
             if self._phase is _Phase.HELD or self._phase is _Phase.STREAMING:
                 # Without a last message: its client went away, and the application had answered.
@@ -253,10 +243,10 @@ class Responder:
     async def fail(self, error: BaseException) -> None:
         """The application raised, or was cancelled."""
         answered = self._phase is _Phase.HELD or self._phase is _Phase.STREAMING
-        if answered and isinstance(self._operation, Operation) and isinstance(error, anyio.get_cancelled_exc_class()):
+        if answered and isinstance(self.operation, Operation) and isinstance(error, anyio.get_cancelled_exc_class()):
             # It had answered, and was stopped while it did: for its callbacks that is a success.
             with anyio.CancelScope(shield=True):
-                await self._commit(self._operation)
+                await self._commit(self.operation)
         self._end(f"the application raised {type(error).__name__}")
 
     def _end(self, why: str) -> None:
@@ -265,18 +255,18 @@ class Responder:
             return
         self._callbacks.end()
         left = self._callbacks.take()
-        if left and isinstance(self._operation, Operation):
-            for skip in drop(self._operation, left, why).skips:
+        if left and isinstance(self.operation, Operation):
+            for skip in drop(self.operation, left, why).skips:
                 self._capture.observer.skipped(skip)
 
     def _route(self) -> Operation | None:
         """The operation, now that the router has run, or must have."""
-        operation = self._operation
+        operation = self.operation
         if operation is UNROUTED:
             operation = self._capture.directory.find(self._scope)
         if operation is UNROUTED:
             operation = self._capture.directory.rematch(self._scope)
-        self._operation = operation
+        self.operation = operation
         return operation if isinstance(operation, Operation) else None
 
     def _tapped(self) -> RequestTap:

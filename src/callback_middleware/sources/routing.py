@@ -47,11 +47,15 @@ Endpoint: TypeAlias = Sequence[Served] | Branch | Stranger
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """One look at the application's routes. It holds what it is keyed by, so that no identity is used again."""
+    """One look at the application's routes. It holds what it is keyed by, so that no identity is used again.
+
+    ``silent`` has the endpoints that document no callback at any of their routes.
+    """
 
     nodes: Sequence[Node] = ()
     served: Mapping[RouteKey, Served] = field(default_factory=dict)
     endpoints: dict[int, Endpoint] = field(default_factory=dict)
+    silent: frozenset[int] = frozenset()
 
 
 class Routing:
@@ -89,8 +93,11 @@ class Routing:
 
     def find(self, scope: Mapping[str, Any]) -> Operation | Opaque | Unrouted | None:
         """The operation of a request, by what routers have left in its scope."""
-        route = scope.get("route")
         endpoint = scope.get("endpoint")
+        # Most requests end here, and pay for nothing else.
+        if id(endpoint) in self._tables.silent:
+            return None
+        route = scope.get("route")
         if endpoint is None and route is None:
             # A router that has looked at this very scope leaves itself in it, and has found nothing.
             return None if "router" in scope else UNROUTED
@@ -182,7 +189,8 @@ class Routing:
             by_endpoint.setdefault(id(one.leaf.endpoint), []).append(one)
         endpoints.update((key, tuple(several)) for key, several in by_endpoint.items())
         endpoints.update((id(branch.endpoint), branch) for branch in branches(nodes))
-        return Tables(nodes, served, endpoints)
+        silent = {key for key, several in by_endpoint.items() if not any(one.operations for one in several)}
+        return Tables(nodes, served, endpoints, frozenset(silent))
 
 
 def _key(route: Any, scope: Mapping[str, Any]) -> RouteKey:
