@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import socket
@@ -150,6 +151,7 @@ def _serve_application(name: str, listening: socket.socket) -> None:
     from benchmarks import applications
 
     os.sched_setaffinity(0, {SERVER_CORE})
+    logging.disable(logging.CRITICAL)
     config = uvicorn.Config(
         getattr(applications, name)(),
         loop="asyncio",

@@ -56,7 +56,6 @@ async def respond(capture: Capture, app: ASGIApp, scope: Scope, receive: Receive
     finally:
         # Server, scope and responder would hold each other, and leave every request to the garbage collector.
         scope.pop(SCOPE_KEY, None)
-        responder.forget()
 
 
 class _Phase(enum.Enum):
@@ -102,10 +101,6 @@ class Responder:
     def stand_aside(self) -> None:
         """Another instance, further in, owns this request."""
         self.operation = None
-
-    def forget(self) -> None:
-        """The request is over: let go of the scope, of which an inner middleware may have made a copy that holds us."""
-        self._scope = _OVER
 
     async def receive(self) -> Message:
         operation = self.operation
@@ -251,6 +246,8 @@ class Responder:
 
     def _end(self, why: str) -> None:
         """Whatever is still staged will not be sent; whatever is staged from now on is refused."""
+        # An inner middleware may have made a copy of the scope, and that holds us.
+        self._scope = _OVER
         if self._callbacks is None:
             return
         self._callbacks.end()
