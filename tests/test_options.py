@@ -100,6 +100,11 @@ def test_the_extension_says_what_deliver_says() -> None:
     )
 
 
+def test_deliver_with_an_unknown_name_says_which_there_are() -> None:
+    with pytest.raises(ConfigurationError, match=r"no 'after': it knows payload, on, delay"):
+        deliver(after=3)  # type: ignore[call-arg]
+
+
 def test_an_extension_with_an_unknown_name_says_which_there_are() -> None:
     with pytest.raises(ConfigurationError, match=r"no 'payloads': it knows payload, on, delay"):
         from_extension({"payloads": 1})

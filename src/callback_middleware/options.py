@@ -9,7 +9,7 @@ import enum
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypedDict, TypeVar, Unpack
 
 from callback_middleware.errors import ConfigurationError
 from callback_middleware.retry import RetryPolicy
@@ -104,33 +104,44 @@ class DeliveryOptions:
     params: Mapping[str, str] = field(default_factory=dict)
 
 
-def delivery_options(
-    *,
-    payload: Any = UNSET,
-    on: StatusPattern | Iterable[StatusPattern] = "2XX",
-    delay: timedelta | float = 0,
-    retry: RetryPolicy | Mapping[str, Any] | None = None,
-    deadline: timedelta | float | None = None,
-    dynamic_host: bool = False,
-    allow_credentials: bool = False,
-    headers: Mapping[str, str] | None = None,
-    params: Mapping[str, str] | None = None,
-) -> DeliveryOptions:
-    """Options from what people write: durations in seconds or as timedelta, patterns, policies as mappings.
+class DeliveryArguments(TypedDict, total=False):
+    """What ``@deliver`` and the extension take: :class:`DeliveryOptions` as people write them.
+
+    Durations are seconds or a timedelta, statuses patterns, a policy may be a mapping of its attributes.
+    """
+
+    payload: Any
+    on: StatusPattern | Iterable[StatusPattern]
+    delay: timedelta | float
+    retry: RetryPolicy | Mapping[str, Any] | None
+    deadline: timedelta | float | None
+    dynamic_host: bool
+    allow_credentials: bool
+    headers: Mapping[str, str] | None
+    params: Mapping[str, str] | None
+
+
+def delivery_options(**given: Unpack[DeliveryArguments]) -> DeliveryOptions:
+    """Options from what people write.
 
     Raises:
-        ConfigurationError: A value that makes no sense; the message names it.
+        ConfigurationError: A name that means nothing, or a value that makes no sense; the message names it.
     """
+    known = [option.name for option in fields(DeliveryOptions)]
+    unknown = sorted(str(name) for name in given if name not in known)
+    if unknown:
+        raise ConfigurationError(f"a delivery has no {', '.join(map(repr, unknown))}: it knows {', '.join(known)}")
+    retry, deadline = given.get("retry"), given.get("deadline")
     return DeliveryOptions(
-        payload=payload,
-        on=Statuses.parse(on),
-        delay=duration("delay", delay),
+        payload=given.get("payload", UNSET),
+        on=Statuses.parse(given.get("on", "2XX")),
+        delay=duration("delay", given.get("delay", 0)),
         retry=RetryPolicy.from_dict(retry) if isinstance(retry, Mapping) else _expect("retry", retry, RetryPolicy),
         deadline=None if deadline is None else duration("deadline", deadline, positive=True),
-        dynamic_host=_flag("dynamic_host", dynamic_host),
-        allow_credentials=_flag("allow_credentials", allow_credentials),
-        headers=_texts("headers", headers),
-        params=_texts("params", params),
+        dynamic_host=_flag("dynamic_host", given.get("dynamic_host", False)),
+        allow_credentials=_flag("allow_credentials", given.get("allow_credentials", False)),
+        headers=_texts("headers", given.get("headers")),
+        params=_texts("params", given.get("params")),
     )
 
 
@@ -142,25 +153,10 @@ def from_extension(value: object) -> DeliveryOptions:
     """
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"{EXTENSION} must be an object, not {type(value).__name__}")
-    known = [option.name for option in fields(DeliveryOptions)]
-    unknown = sorted(str(name) for name in value if name not in known)
-    if unknown:
-        raise ConfigurationError(f"{EXTENSION} has no {', '.join(map(repr, unknown))}: it knows {', '.join(known)}")
     return delivery_options(**value)
 
 
-def deliver(
-    *,
-    payload: Any = UNSET,
-    on: StatusPattern | Iterable[StatusPattern] = "2XX",
-    delay: timedelta | float = 0,
-    retry: RetryPolicy | Mapping[str, Any] | None = None,
-    deadline: timedelta | float | None = None,
-    dynamic_host: bool = False,
-    allow_credentials: bool = False,
-    headers: Mapping[str, str] | None = None,
-    params: Mapping[str, str] | None = None,
-) -> Callable[[Function], Function]:
+def deliver(**options: Unpack[DeliveryArguments]) -> Callable[[Function], Function]:
     """Say how a callback is delivered, under the router's decorator.
 
     ::
@@ -169,25 +165,16 @@ def deliver(
         @deliver(payload={"description": "Invoice {$request.body.id} received", "paid": False})
         def invoice_notification(body: InvoiceEvent): ...
 
-    See :class:`DeliveryOptions` for what each argument means. Durations are seconds or a timedelta.
+    Args:
+        options: The attributes of :class:`DeliveryOptions`, as :class:`DeliveryArguments` writes them.
 
     Raises:
-        ConfigurationError: A value that makes no sense, at import.
+        ConfigurationError: A name that means nothing or a value that makes no sense, at import.
     """
-    options = delivery_options(
-        payload=payload,
-        on=on,
-        delay=delay,
-        retry=retry,
-        deadline=deadline,
-        dynamic_host=dynamic_host,
-        allow_credentials=allow_credentials,
-        headers=headers,
-        params=params,
-    )
+    compiled = delivery_options(**options)
 
     def attach(function: Function) -> Function:
-        setattr(function, _ATTRIBUTE, options)
+        setattr(function, _ATTRIBUTE, compiled)
         return function
 
     return attach

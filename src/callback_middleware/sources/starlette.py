@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, Unpack
 
 from callback_middleware.errors import ConfigurationError
 from callback_middleware.operations import Body, Callback, compile_callback
-from callback_middleware.options import UNSET, DeliveryOptions, StatusPattern, delivery_options
-from callback_middleware.retry import RetryPolicy
+from callback_middleware.options import UNSET, DeliveryArguments, DeliveryOptions, delivery_options
 from callback_middleware.sources.encoding import JSON, json_bytes
 from callback_middleware.sources.findings import Findings
 from callback_middleware.sources.routes import Leaf
@@ -39,15 +37,7 @@ def callback(
     expression: str,
     *,
     body: Any = None,
-    payload: Any = UNSET,
-    on: StatusPattern | Iterable[StatusPattern] = "2XX",
-    delay: timedelta | float = 0,
-    retry: RetryPolicy | Mapping[str, Any] | None = None,
-    deadline: timedelta | float | None = None,
-    dynamic_host: bool = False,
-    allow_credentials: bool = False,
-    headers: Mapping[str, str] | None = None,
-    params: Mapping[str, str] | None = None,
+    **options: Unpack[DeliveryArguments],
 ) -> Callable[[Endpoint], Endpoint]:
     """Declare a callback of a Starlette endpoint.
 
@@ -65,33 +55,13 @@ def callback(
         expression: Where it goes: a runtime expression, or text with runtime expressions in braces.
         body: A Pydantic model (or another type that Pydantic knows), a JSON Schema as a mapping (``{}`` for any JSON),
             or None for a callback without a body. With a ``payload`` and no ``body``: any JSON.
-        payload: What is sent by itself; this and the following are explained at
-            :class:`~callback_middleware.options.DeliveryOptions`.
-        on: The statuses of the response after which it is sent.
-        delay: Seconds or a timedelta.
-        retry: A policy, or its attributes as a mapping.
-        deadline: Seconds or a timedelta.
-        dynamic_host: Allow expressions in scheme, host or port.
-        allow_credentials: Allow credentials as sources.
-        headers: Names and templates.
-        params: Names and templates.
+        options: Those of :func:`~callback_middleware.options.deliver`, ``payload`` among them.
 
     Raises:
         ConfigurationError: An option that makes no sense, at import; the expression is looked at when the
             application starts.
     """
-    options = delivery_options(
-        payload=payload,
-        on=on,
-        delay=delay,
-        retry=retry,
-        deadline=deadline,
-        dynamic_host=dynamic_host,
-        allow_credentials=allow_credentials,
-        headers=headers,
-        params=params,
-    )
-    declaration = Declaration(name, method, expression, body, options)
+    declaration = Declaration(name, method, expression, body, delivery_options(**options))
 
     def attach(endpoint: Endpoint) -> Endpoint:
         # Decorators apply from the bottom up; a new tuple, because a subclass sees that of its parent.
