@@ -14,6 +14,7 @@ from callback_middleware.dispatcher.attempts import Attempter
 from callback_middleware.dispatcher.rounds import Limits, Round
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError
+from callback_middleware.instrumentation.observers import Observers
 from callback_middleware.ports import Clock, Observer, Outbox, Sender, Signer
 
 logger = logging.getLogger("callback_middleware")
@@ -72,7 +73,7 @@ class Dispatcher:
             clock=clock or SystemClock(),
             chance=chance,
         )
-        self._observer = observer
+        self._observer = Observers() if observer is None else Observers(observer)
         self._signed = signer is not None
         self._round: Round | None = None
 

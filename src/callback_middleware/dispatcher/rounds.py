@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -55,7 +55,7 @@ class Round:
     asked twice at once. One listens to the outbox. Each attempt is a task, and only tells the pump that it ended.
     """
 
-    def __init__(self, outbox: Outbox, attempter: Attempter, observer: Observer | None, limits: Limits) -> None:
+    def __init__(self, outbox: Outbox, attempter: Attempter, observer: Observer, limits: Limits) -> None:
         self._outbox = outbox
         self._attempter = attempter
         self._observer = observer
@@ -235,8 +235,7 @@ class Round:
             logger.exception(_UNSETTLED, claim.delivery.id)
         if settlement is not None and settlement.attempt is not None:
             self._made += 1
-            if self._observer is not None:
-                _tell(self._observer.attempted, claim.delivery, settlement.attempt)
+            self._observer.attempted(claim.delivery, settlement.attempt)
         self._ended.append((claim, settlement))
         self._news.set()
 
@@ -262,11 +261,9 @@ class Round:
         if not settlements:
             return
         applied = await self._outbox.settle(settlements)
-        if self._observer is None:
-            return
         for claim, settlement in ended:
             if settlement is not None and claim.fence in applied:
-                _tell(self._observer.settled, claim.delivery, settlement.verdict)
+                self._observer.settled(claim.delivery, settlement.verdict)
 
     async def _hand_back(self) -> None:
         """Settle what ended and release the rest, due now: a last try, which cancellation does not cut short."""
@@ -283,10 +280,3 @@ class Round:
                 logger.exception("%d claims could not be handed back: due again when their leases end", len(ended))
         if scope.cancelled_caught:
             logger.error("%d claims could not be handed back in time: due again when their leases end", len(ended))
-
-
-def _tell(observe: Callable[..., None], *what: object) -> None:
-    try:
-        observe(*what)
-    except Exception:
-        logger.exception("an observer raised; that changes nothing for the delivery")

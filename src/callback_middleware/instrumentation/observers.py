@@ -39,4 +39,4 @@ class Observers:
             try:
                 say(observer)
             except Exception:
-                logger.exception("an observer failed (%s)", type(observer).__qualname__)
+                logger.exception("an observer raised, which changes nothing else (%s)", type(observer).__qualname__)
