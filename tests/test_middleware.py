@@ -20,7 +20,7 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.requests import Request
 from starlette.responses import Response
 
-from callback_middleware import CallbackMiddleware, EgressPolicy, deliver
+from callback_middleware import CallbackMiddleware, EgressPolicy, MemoryOutbox, State, deliver
 from callback_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from callback_middleware.delivery import Answer, AttemptRequest, Outcome, outcome_of
 from callback_middleware.errors import ConfigurationError, InvalidConfiguration, NotMounted
@@ -181,8 +181,6 @@ async def test_without_a_lifespan_it_is_sent_all_the_same() -> None:
 
 
 async def test_with_dispatch_off_it_is_only_put() -> None:
-    from callback_middleware import MemoryOutbox, State
-
     outbox, receiver = MemoryOutbox(), Receiver()
     app = invoices(outbox=outbox, sender=receiver, dispatch=False)
     async with alive(app), client_of(app) as client:
@@ -220,13 +218,21 @@ async def test_a_def_handler_and_a_nested_dependency_stage_too() -> None:
 
 
 async def test_what_is_in_flight_ends_before_the_application_stops() -> None:
-    receiver = Receiver()
+    outbox, receiver = MemoryOutbox(), Receiver()
     receiver.goes_on = anyio.Event()
-    app = invoices(sender=receiver)
-    async with alive(app), client_of(app) as client:
-        await client.post(ASKED, json=INVOICE)
-        await receiver.arrived.wait()
+    app = invoices(outbox=outbox, sender=receiver)
+
+    async def answer_late() -> None:
+        for _ in range(100):
+            await anyio.lowlevel.checkpoint()
         receiver.goes_on.set()
+
+    async with anyio.create_task_group() as tasks:
+        async with alive(app), client_of(app) as client:
+            await client.post(ASKED, json=INVOICE)
+            await receiver.arrived.wait()
+            tasks.start_soon(answer_late)
+        assert (await outbox.counts())[State.DELIVERED] == 1
     assert receiver.closed
 
 

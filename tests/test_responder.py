@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -217,8 +219,10 @@ HELD_AT = [
         2,
         id="streamed with a Content-Length: before the chunk that has its last byte",
     ),
-    pytest.param("HEAD", [start(200, (b"content-length", b"9")), body()], 0, id="HEAD: before the start"),
-    pytest.param("POST", [start(204), body()], 0, id="204: before the start"),
+    pytest.param(
+        "HEAD", [start(200, (b"content-length", b"9")), body(more=True), body()], 0, id="HEAD: before the start"
+    ),
+    pytest.param("POST", [start(204), body(more=True), body()], 0, id="204: before the start"),
     pytest.param("POST", [start(200, (b"content-length", b"0")), body()], 0, id="Content-Length 0: before the start"),
     pytest.param(
         "POST", [start(), {"type": "http.response.pathsend", "path": "/f"}], 0, id="pathsend: before it and its start"
@@ -262,8 +266,9 @@ async def test_path_parameters_are_what_the_directory_says() -> None:
 
 
 async def test_304_completes_at_its_start() -> None:
-    recorder = await run(answering(start(304), body()), Recorder(), operation(on="304"))
-    assert recorder.happened == ["put", start(304), body()]
+    messages = [start(304), body(more=True), body()]
+    recorder = await run(answering(*messages), Recorder(), operation(on="304"))
+    assert recorder.happened == ["put", *messages]
 
 
 async def test_the_start_is_held_until_the_next_message_and_no_longer() -> None:
@@ -394,11 +399,31 @@ async def test_cancelled_in_the_middle_of_a_success_counts_as_success() -> None:
         started.set()
         await anyio.sleep_forever()
 
+    known = operation("{$request.query.callback_url}/{$request.body#/id}")
+    recorder.requests = [request_body(b'{"id": 7}')]
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run, app, recorder)
+        tasks.start_soon(run, app, recorder, known)
         await started.wait()
         tasks.cancel_scope.cancel()
     assert recorder.happened == [start(), body(b"half", more=True), "put"]
+
+
+async def test_a_put_is_not_cut_short_by_the_cancellation_of_its_request() -> None:
+    putting, goes_on = anyio.Event(), anyio.Event()
+
+    class Slow(Recorder):
+        async def put(self, batch: Batch) -> PutReport:
+            putting.set()
+            await goes_on.wait()
+            return await super().put(batch)
+
+    recorder = Slow()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, answering(start(), body()), recorder)
+        await putting.wait()
+        tasks.cancel_scope.cancel()
+        goes_on.set()
+    assert len(recorder.deliveries) == 1
 
 
 async def test_a_send_that_fails_after_the_put_takes_nothing_back() -> None:
@@ -537,17 +562,69 @@ async def test_a_middleware_that_reads_the_body_before_the_router_does_not_hide_
     assert recorder.deliveries[0].url == "https://ext.example/e/7"
 
 
+class OneAtATime:
+    """A server's ``receive`` that two readers must not wait in at once, as queues of servers are."""
+
+    def __init__(self, *messages: Message) -> None:
+        self.messages = list(messages)
+        self.arrives, self.listening = anyio.Event(), anyio.Event()
+        self._busy = False
+
+    async def __call__(self) -> Message:
+        assert not self._busy, "two readers wait for one message"
+        self._busy = True
+        try:
+            self.listening.set()
+            await self.arrives.wait()
+            await anyio.lowlevel.checkpoint()
+            return self.messages.pop(0) if self.messages else {"type": "http.disconnect"}
+        finally:
+            self._busy = False
+
+
+async def test_the_application_may_begin_to_listen_while_the_rest_of_the_body_is_read() -> None:
+    known = operation("{$request.query.callback_url}/{$request.body#/id}")
+    recorder = Recorder([])
+    receive = OneAtATime(request_body(b'{"id":', more=True), request_body(b" 7}"))
+    got: list[Message] = []
+
+    async def app(scope: Scope, receive_: Receive, send: Send) -> None:
+        callbacks_of(scope).send("paid", {})
+
+        async def answer() -> None:
+            await send(start())
+            await send(body())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(answer)
+            await receive.listening.wait()
+            tasks.start_soon(listen)
+            await anyio.lowlevel.checkpoint()
+            receive.arrives.set()
+
+        assert recorder.deliveries[0].url == "https://ext.example/e/7"
+
+    async def listen() -> None:
+        while not got or got[-1]["type"] != "http.disconnect":
+            got.append(await responders[0].receive())
+
+    responders: list[Any] = []
+
+    async def outer(scope: Scope, receive_: Receive, send: Send) -> None:
+        responders.append(scope["callback_middleware"])
+        await app(scope, receive_, send)
+
+    await respond(capture_for(recorder, OneOperation(known)), outer, scope_of(), receive, recorder.send)
+    assert got == [request_body(b'{"id":', more=True), request_body(b" 7}"), {"type": "http.disconnect"}]
+
+
 async def test_a_listener_for_the_clients_leaving_and_the_drain_do_not_take_each_others_messages() -> None:
     """A streaming response waits in ``receive`` while the rest of the request's body is needed."""
     known = operation("{$request.query.callback_url}/{$request.body#/id}")
     recorder = Recorder([])
-    arrives, listening = anyio.Event(), anyio.Event()
+    receive = OneAtATime(request_body(b'{"id":', more=True), request_body(b" 7}"))
+    arrives, listening = receive.arrives, receive.listening
     got: list[Message] = []
-
-    async def receive() -> Message:
-        listening.set()
-        await arrives.wait()
-        return recorder.requests.pop(0) if recorder.requests else {"type": "http.disconnect"}
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         callbacks_of(scope).send("paid", {})
@@ -559,10 +636,16 @@ async def test_a_listener_for_the_clients_leaving_and_the_drain_do_not_take_each
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listen)
             await listening.wait()
-            recorder.requests = [request_body(b'{"id":', more=True), request_body(b" 7}")]
+
+            async def answer() -> None:
+                await send(start())
+                await send(body())
+
+            tasks.start_soon(answer)
+            # The drain has begun, and finds the listener waiting.
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
             arrives.set()
-            await send(start())
-            await send(body())
 
     await respond(capture_for(recorder, OneOperation(known)), app, scope_of(), receive, recorder.send)
     assert recorder.deliveries[0].url == "https://ext.example/e/7"
@@ -637,6 +720,37 @@ async def test_where_two_wrap_one_application_the_innermost_owns_the_request() -
     await respond(capture_for(outer, known), wrapped, scope_of(), outer.receive, outer.send)
     assert (len(outer.deliveries), len(inner.deliveries)) == (0, 1)
     assert outer.sent == [start(), body()]
+
+
+async def test_where_two_wrap_one_application_one_alone_sends_what_sends_itself() -> None:
+    outer, inner = Recorder(), Recorder()
+    known = OneOperation(operation(payload={"a": 1}))
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(capture_for(inner, known), answering(start(), body(), sends=False), scope, receive, send)
+
+    await respond(capture_for(outer, known), wrapped, scope_of(), outer.receive, outer.send)
+    assert (len(outer.deliveries), len(inner.deliveries)) == (0, 1)
+
+
+async def test_a_request_that_is_over_is_held_by_nothing() -> None:
+    """Not even by itself: what reference counting frees is not left to the garbage collector."""
+    recorder = Recorder()
+    responders: list[weakref.ref[Any]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        responders.append(weakref.ref(scope["callback_middleware"]))
+        await answering(start(), body())(scope, receive, send)
+
+    gc.disable()
+    try:
+        # Servers keep the scope, and are kept by what a responder sends through.
+        scope = scope_of()
+        await run(app, recorder, scope=scope)
+        assert len(recorder.deliveries) == 1
+        assert responders[0]() is None
+    finally:
+        gc.enable()
 
 
 # An outbox that fails
