@@ -774,6 +774,48 @@ async def test_a_response_that_is_half_sent_is_broken_off_when_its_callback_coul
     assert recorder.sent == [start(), body(b"half", more=True)]
 
 
+async def test_a_cancellation_stays_one_where_the_outbox_fails_in_the_middle_of_it() -> None:
+    recorder = Recorder(fails=OutboxUnavailable("no disk"))
+    started = anyio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        callbacks_of(scope).send("paid", {})
+        await send(start())
+        await send(body(b"half", more=True))
+        started.set()
+        await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, app, recorder)
+        await started.wait()
+        tasks.cancel_scope.cancel()
+    assert tasks.cancel_scope.cancelled_caught
+    assert len(recorder.losses) == 1
+
+
+async def test_an_engine_that_raises_what_it_should_not_is_an_outbox_that_failed() -> None:
+    class Broken(Recorder):
+        async def put(self, batch: Batch) -> PutReport:
+            raise ConnectionError("reset")
+
+    recorder = Broken()
+    await run(answering(start(), body()), recorder)
+    assert recorder.sent[0]["status"] == 503
+    assert isinstance(recorder.losses[0], ConnectionError)
+
+
+async def test_a_mistake_in_planning_is_never_the_applications(caplog: pytest.LogCaptureFixture) -> None:
+    class Mistaken(OneOperation):
+        def path_params(self, scope: Scope, operation: Operation) -> dict[str, Any]:
+            raise ZeroDivisionError
+
+    recorder = Recorder()
+    capture = capture_for(recorder, Mistaken(operation()))
+    await respond(capture, answering(start(), body()), scope_of(), recorder.receive, recorder.send)
+    assert recorder.happened == [start(), body()]
+    assert "POST /invoices: its callbacks are not sent" in caplog.text
+
+
 async def test_told_to_log_alone_the_response_is_forwarded() -> None:
     recorder = Recorder(fails=OutboxUnavailable("no disk"))
     await run(answering(start(), body()), recorder, respond=False)

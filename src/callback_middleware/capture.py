@@ -65,9 +65,9 @@ class Capture:
         deliveries = [Delivery.of(one, now=now, retry=self.retry, deadline=self.deadline) for one in planned.plans]
         try:
             await self._put(Batch(deliveries))
-        except OutboxError as error:
+        except Exception as error:  # noqa: BLE001 - an engine that raises what it should not has stored nothing for sure
             self.observer.lost(deliveries, error)
-            return error
+            return error if isinstance(error, OutboxError) else OutboxUncertain(f"the outbox raised {error!r}")
         self.observer.put(deliveries)
         self.on_put()
         return None

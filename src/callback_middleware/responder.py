@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -25,6 +26,8 @@ from callback_middleware.planning import Wanted, drop, plan
 from callback_middleware.recording import Recording, RequestTap
 from callback_middleware.sources.discovery import UNROUTED, Unrouted
 from callback_middleware.staging import SCOPE_KEY, Callbacks
+
+logger = logging.getLogger("callback_middleware")
 
 _BODILESS: Final = frozenset({204, 304})
 
@@ -141,7 +144,10 @@ class Responder:
 
     async def _go_on(self, message: Message) -> None:
         if self._completes(message) and isinstance(self.operation, Operation):
-            await self._commit(self.operation)
+            error = await self._commit(self.operation)
+            if error is not None:
+                # The client has half of a success. It must not get the other half: a broken response is no promise.
+                raise error
         await self._release()
         if self._phase is not _Phase.REFUSED:
             await self._send(message)
@@ -174,26 +180,32 @@ class Responder:
                 return True
         return not message.get("more_body", False)
 
-    async def _commit(self, operation: Operation) -> None:
-        """Plan and put what is to be sent; on return the client may have the whole response."""
+    async def _commit(self, operation: Operation) -> OutboxError | None:
+        """Plan and put what is to be sent; on return the client may have the whole response.
+
+        Unless an error is returned: then it has a part of it already, and the callbacks are not stored.
+        """
         self._phase = _Phase.COMMITTED
         staged = None if self._callbacks is None else self._callbacks.take()
         if not (operation.automatic if staged is None else staged):
-            return
+            return None
         error = await self._store(operation, staged)
-        if error is None or not self._capture.respond:
-            return
-        if self._start is None:
-            # The client has half of a success. It must not get the other half: a broken response is no promise.
-            raise error
+        if error is None or not self._capture.respond or self._start is None:
+            return error if self._capture.respond else None
         self._phase = _Phase.REFUSED
         await self._refuse()
+        return None
 
     async def _store(self, operation: Operation, staged: Sequence[Wanted] | None) -> OutboxError | None:
-        callbacks = operation.automatic if staged is None else [one.callback for one in staged]
-        exchange = await self._exchange(operation, callbacks)
         capture = self._capture
-        planned = plan(operation, exchange, staged, egress=capture.egress, new_id=capture.new_id)
+        callbacks = operation.automatic if staged is None else [one.callback for one in staged]
+        try:
+            exchange = await self._exchange(operation, callbacks)
+            planned = plan(operation, exchange, staged, egress=capture.egress, new_id=capture.new_id)
+        except Exception:
+            # Nothing that a request holds raises here. A mistake of ours must not become the application's.
+            logger.exception("%s: its callbacks are not sent: planning them failed", operation)
+            return None
         return await capture.store(planned)
 
     async def _exchange(self, operation: Operation, callbacks: Iterable[Callback]) -> Exchange:
