@@ -37,8 +37,10 @@ def application(**options: Any) -> FastAPI:
     app.add_middleware(CallbackMiddleware, **options)
 
     @app.post("/", callbacks=router.routes)
-    def handler(callbacks: Callbacks, callback_url: str | None = None, delay: float = 0) -> dict[str, str]:
-        return {"id": str(callbacks.send(paid, Event(paid=True), delay=delay, tags={"a": "b"}).id)}
+    def handler(
+        callbacks: Callbacks, callback_url: str | None = None, delay: float = 0, key: str | None = None
+    ) -> dict[str, str]:
+        return {"id": str(callbacks.send(paid, Event(paid=True), delay=delay, dedupe=key, tags={"a": "b"}).id)}
 
     return app
 
@@ -69,6 +71,17 @@ def test_what_is_not_sent_has_its_reason(captured: tuple[TestClient, CapturedCal
     client.post("/?callback_url=https://10.0.0.1/")
     assert [skip.reason for skip in callbacks.skipped] == [Reason.NOT_REQUESTED, Reason.REFUSED]
     assert callbacks.sent == []
+
+
+def test_a_repeated_request_under_one_key_is_sent_once_and_says_so(
+    captured: tuple[TestClient, CapturedCallbacks],
+) -> None:
+    client, callbacks = captured
+    first, again = (client.post(ASKED + "&key=k").json()["id"] for _ in range(2))
+    assert [str(sent.id) for sent in callbacks.sent] == [first]
+    assert [(str(skip.id), skip.reason) for skip in callbacks.skipped] == [(again, Reason.DUPLICATE)]
+    assert "24 hours" in callbacks.skipped[0].detail
+    assert list(callbacks.drain().values()) == [State.DELIVERED]
 
 
 def test_drain_delivers_everything_and_says_where_it_ended(captured: tuple[TestClient, CapturedCallbacks]) -> None:

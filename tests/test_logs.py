@@ -125,7 +125,8 @@ def test_a_skip_is_a_warning_unless_somebody_decided_it(
 ) -> None:
     observer.skipped(Skip("POST /invoices/", "invoice_notification", reason, "no such field", id=DELIVERY.id))
 
-    level = {Reason.NOT_REQUESTED: "DEBUG", Reason.STATUS: "INFO"}.get(reason, "WARNING")
+    decided = {Reason.NOT_REQUESTED: "DEBUG", Reason.STATUS: "INFO", Reason.DUPLICATE: "INFO"}
+    level = decided.get(reason, "WARNING")
     assert told(caplog) == [
         (level, f"callback invoice_notification of POST /invoices/ is not sent: {reason} (no such field) [{ID}]")
     ]

@@ -13,11 +13,12 @@ import anyio
 from callback_middleware.delivery import Delivery
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import OutboxError, OutboxUncertain
-from callback_middleware.planning import Planned
-from callback_middleware.ports import Batch, Clock, Observer, Outbox
+from callback_middleware.planning import Planned, Skip
+from callback_middleware.ports import Batch, Clock, Observer, Outbox, PutReport
 from callback_middleware.recording import CaptureLimits
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.sources.discovery import Directory
+from callback_middleware.values import Reason
 
 _UNCERTAIN_PAUSE: Final = 0.05
 """Seconds between two puts of one batch whose first outcome is unknown."""
@@ -64,22 +65,30 @@ class Capture:
         now = self.clock.now()
         deliveries = [Delivery.of(one, now=now, retry=self.retry, deadline=self.deadline) for one in planned.plans]
         try:
-            await self._put(Batch(deliveries))
+            report = await self._put(Batch(deliveries))
         except Exception as error:  # noqa: BLE001 - an engine that raises what it should not has stored nothing for sure
             self.observer.lost(deliveries, error)
             return error if isinstance(error, OutboxError) else OutboxUncertain(f"the outbox raised {error!r}")
-        self.observer.put(deliveries)
+        again = frozenset(report.duplicates)
+        for delivery in deliveries:
+            if delivery.id in again:
+                self.observer.skipped(_duplicate(delivery))
+        self.observer.put([delivery for delivery in deliveries if delivery.id not in again])
         self.on_put()
         return None
 
-    async def _put(self, batch: Batch) -> None:
+    async def _put(self, batch: Batch) -> PutReport:
         """Put, shielded from the request's cancellation; an unknown outcome is put again: ids make that safe."""
         with anyio.move_on_after(self.put_timeout, shield=True):
             while True:
                 try:
-                    await self.outbox.put(batch)
+                    return await self.outbox.put(batch)
                 except OutboxUncertain:
                     await anyio.sleep(_UNCERTAIN_PAUSE)
-                else:
-                    return
         raise OutboxUncertain(f"the outbox did not say within {self.put_timeout} s whether it stored the batch")
+
+
+def _duplicate(delivery: Delivery) -> Skip:
+    # The key itself stays out of the detail: it is often the client's own, and a log is no place for it.
+    detail = "its dedupe key was used in the last 24 hours"
+    return Skip(delivery.operation, delivery.callback, Reason.DUPLICATE, detail, id=delivery.id)

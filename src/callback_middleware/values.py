@@ -42,6 +42,7 @@ class Reason(enum.StrEnum):
     INVALID_PAYLOAD = "invalid payload"
     STATUS = "status"
     TRUNCATED = "truncated"
+    DUPLICATE = "duplicate"
 
 
 @dataclass(frozen=True, slots=True)

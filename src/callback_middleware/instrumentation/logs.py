@@ -22,6 +22,8 @@ _SKIP_LEVELS: Final = {
     # Handlers decide whether to send, and responses whether there is something to tell: neither is a fault.
     Reason.NOT_REQUESTED: logging.DEBUG,
     Reason.STATUS: logging.INFO,
+    # A client that repeats its request is what a dedupe key is for.
+    Reason.DUPLICATE: logging.INFO,
 }
 
 
