@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import httpx
@@ -22,9 +23,12 @@ from starlette.responses import Response
 
 from callback_middleware import CallbackMiddleware, EgressPolicy, MemoryOutbox, State, deliver
 from callback_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
-from callback_middleware.delivery import Answer, AttemptRequest, Outcome, outcome_of
+from callback_middleware.clock import SystemClock
+from callback_middleware.delivery import DEADLINE, Answer, AttemptRequest, Delivery, Outcome, outcome_of
 from callback_middleware.errors import ConfigurationError, InvalidConfiguration, NotMounted
 from callback_middleware.fastapi import Callbacks
+from callback_middleware.ports import Batch
+from callback_middleware.retry import RetryPolicy
 
 INVOICE = {"id": "2expen51ve", "customer": "Mr. Richie Rich", "total": 9999.1}
 ASKED = "/invoices/?callback_url=https://ext.example/events"
@@ -234,6 +238,30 @@ async def test_what_is_in_flight_ends_before_the_application_stops() -> None:
             tasks.start_soon(answer_late)
         assert (await outbox.counts())[State.DELIVERED] == 1
     assert receiver.closed
+
+
+async def test_what_is_stopped_before_it_began_never_begins() -> None:
+    receiver, outbox = Receiver(), MemoryOutbox()
+    middleware = CallbackMiddleware(FastAPI(), outbox=outbox, sender=receiver)
+    middleware.start()
+    await middleware.stop()
+    now = SystemClock().now()
+    due = Delivery(
+        id=uuid4(),
+        operation="POST /",
+        callback="paid",
+        method="POST",
+        url="https://ext.example/e",
+        origin="https://ext.example:443",
+        created_at=now,
+        due_at=now,
+        retry=RetryPolicy(),
+        deadline=DEADLINE,
+    )
+    await outbox.put(Batch([due]))
+    for _ in range(50):
+        await anyio.lowlevel.checkpoint()
+    assert receiver.requests == []
 
 
 async def test_start_up_says_how_many_callbacks_there_are(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Literal
 from uuid import uuid4
 
@@ -176,7 +177,18 @@ class CallbackMiddleware:
         )
         self._dispatchers.set(dispatcher)
         # Not in a task group: there is none where the server serves no lifespan, and one way is enough.
-        spawn(dispatcher.run)
+        spawn(partial(self._dispatch, dispatcher))
+
+    async def _dispatch(self, dispatcher: Dispatcher) -> None:
+        # It may have been stopped before it began.
+        if self._dispatchers.get() is not dispatcher:
+            return
+        try:
+            await dispatcher.run()
+        finally:
+            # Whatever ended it, the next put begins anew.
+            if self._dispatchers.get() is dispatcher:
+                self._dispatchers.set(None)
 
     async def stop(self) -> None:
         """Let attempts in flight end, within the grace period, and hand the rest back to the outbox."""

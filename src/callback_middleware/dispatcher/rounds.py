@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -60,9 +60,9 @@ class Round:
         self._attempter = attempter
         self._observer = observer
         self._limits = limits
-        self._tasks = anyio.create_task_group()
         self._flights: dict[Fence, Claim] = {}
-        self._scopes: dict[Fence, anyio.CancelScope] = {}
+        # Of every task that was begun: attempts by their fence, and what listens.
+        self._scopes: dict[object, anyio.CancelScope] = {}
         self._grounded = False
         self._landed = anyio.Event()
         self._fatal: BaseException | None = None
@@ -85,15 +85,13 @@ class Round:
     async def run(self) -> None:
         """Pump until :meth:`stop`, and then for as long as something is in flight and ``grace`` lasts."""
         try:
-            async with self._tasks:
-                self._tasks.start_soon(self._listen)
-                self._news.set()
-                while not self._stopping.is_set():
+            self._begin("listening", self._listen)
+            self._news.set()
+            while not self._stopping.is_set():
+                await self._turn()
+            with anyio.move_on_after(self._limits.grace.total_seconds()):
+                while self._flights:
                     await self._turn()
-                with anyio.move_on_after(self._limits.grace.total_seconds()):
-                    while self._flights:
-                        await self._turn()
-                self._tasks.cancel_scope.cancel()
         finally:
             await self._ground()
             await self._hand_back()
@@ -101,22 +99,15 @@ class Round:
 
     async def run_once(self) -> int:
         """Pump until nothing is due and nothing in flight. Returns the number of attempts."""
-        failure: Exception | None = None
         try:
-            async with self._tasks:
-                try:
-                    await self._claim()
-                    while self._flights:
-                        await self._next_news()
-                        await self._settle()
-                        await self._claim()
-                except Exception as error:  # noqa: BLE001 - raised below; the group would wrap it
-                    failure = error
+            await self._claim()
+            while self._flights:
+                await self._next_news()
+                await self._settle()
+                await self._claim()
         finally:
             await self._ground()
             await self._hand_back()
-        if failure is not None:
-            raise failure
         return self._made
 
     async def _listen(self) -> None:
@@ -168,9 +159,7 @@ class Round:
                 self._flights[claim.fence] = claim
                 self._busy[claim.delivery.origin] += 1
             for claim in await self._secure(claims, asked_at):
-                # Not in the task group: when an event loop is torn down in this very turn, as a test client's is after
-                # every request, asyncio would say of each attempt that it was never awaited.
-                spawn(partial(self._fly, claim))
+                self._begin(claim.fence, partial(self._attempt, claim))
         self._hungry = free <= 0 or max(self._busy.values(), default=0) >= limits.per_origin
 
     async def _secure(self, claims: Sequence[Claim], asked_at: float) -> Sequence[Claim]:
@@ -192,20 +181,25 @@ class Round:
         self._news.set()
         return [claim for claim in claims if claim.fence not in lost]
 
-    async def _fly(self, claim: Claim) -> None:
+    def _begin(self, name: object, function: Callable[[], Awaitable[None]]) -> None:
+        # In no task group: when an event loop is torn down in this very turn, as a test client's is after every
+        # request, asyncio would say of each task in one that it was never awaited.
+        spawn(partial(self._task, name, function))
+
+    async def _task(self, name: object, function: Callable[[], Awaitable[None]]) -> None:
         if self._grounded:
             return
         try:
             with anyio.CancelScope() as scope:
-                self._scopes[claim.fence] = scope
-                await self._attempt(claim)
+                self._scopes[name] = scope
+                await function()
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as error:  # noqa: BLE001 - what ends a program ends this round first, which raises it
             self._fatal = error
             self._news.set()
         finally:
-            del self._scopes[claim.fence]
+            del self._scopes[name]
             if not self._scopes:
                 self._landed.set()
 
