@@ -22,8 +22,8 @@ import aiohttp
 import httpx
 import uvloop
 
-from callback_middleware.delivery import Accepted, AttemptRequest
 from callback_middleware.egress import EgressPolicy
+from callback_middleware.outcomes import Accepted, AttemptRequest
 from callback_middleware.ports import Sender
 from callback_middleware.senders.aiohttp import AiohttpSender
 from callback_middleware.senders.httpx import HttpxSender

@@ -8,22 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from callback_middleware.delivery import (
-    Answer,
-    AttemptRequest,
-    Claim,
-    Dead,
-    Delivered,
-    Delivery,
-    Fence,
-    Outcome,
-    Phase,
-    Retry,
-    Unreachable,
-    outcome_of,
-)
+from callback_middleware.delivery import Claim, Dead, Delivered, Delivery, Fence, Retry
 from callback_middleware.dispatcher.attempts import Attempter, headers_of
 from callback_middleware.egress import EgressPolicy
+from callback_middleware.outcomes import Answer, AttemptRequest, Outcome, Phase, Unreachable, outcome_of
 from callback_middleware.ports import Signer
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.testing import VirtualClock

@@ -13,10 +13,10 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
 from callback_middleware import CallbackMiddleware, State
-from callback_middleware.delivery import Phase, Unreachable
 from callback_middleware.errors import ConfigurationError
 from callback_middleware.expressions import Reason
 from callback_middleware.fastapi import Callbacks
+from callback_middleware.outcomes import Phase, Unreachable
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.testing import CapturedCallbacks, capture
 

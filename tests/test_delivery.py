@@ -8,25 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callback_middleware.delivery import (
-    TRANSITIONS,
-    Accepted,
-    Answer,
-    Claim,
-    Delivery,
-    Event,
-    Fence,
-    IllegalTransition,
-    Rejected,
-    State,
-    advance,
-    outcome_of,
-)
+from callback_middleware.delivery import Claim, Delivery, Fence
 from callback_middleware.destinations import Destination
 from callback_middleware.egress.hosts import HttpUrl
 from callback_middleware.errors import OutboxError
+from callback_middleware.outcomes import Accepted, Answer, Rejected, outcome_of
 from callback_middleware.planning import Plan
 from callback_middleware.retry import RetryPolicy
+from callback_middleware.states import TRANSITIONS, Event, IllegalTransition, State, advance
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

@@ -14,36 +14,28 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from callback_middleware.delivery import (
-    DEADLINE,
-    Accepted,
-    Answer,
-    Attempt,
-    AttemptRequest,
-    Claim,
-    Dead,
-    Delivered,
-    Delivery,
-    Fence,
-    Origin,
-    Outcome,
-    Phase,
-    Retry,
-    Settlement,
-    State,
-    Unreachable,
-    Verdict,
-    outcome_of,
-)
+from callback_middleware.delivery import DEADLINE, Claim, Dead, Delivered, Delivery, Fence, Retry, Settlement, Verdict
+from callback_middleware.destinations import Origin
 from callback_middleware.dispatcher import Dispatcher
 from callback_middleware.dispatcher.rounds import MARGIN
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError, OutboxUnavailable
 from callback_middleware.identifiers import uuid7
 from callback_middleware.outbox.memory import MemoryOutbox
+from callback_middleware.outcomes import (
+    Accepted,
+    Answer,
+    Attempt,
+    AttemptRequest,
+    Outcome,
+    Phase,
+    Unreachable,
+    outcome_of,
+)
 from callback_middleware.planning import Skip
 from callback_middleware.ports import Batch
 from callback_middleware.retry import STANDARD, RetryPolicy
+from callback_middleware.states import State
 from callback_middleware.testing import VirtualClock
 
 HERE = "https://here.example:443"

@@ -7,21 +7,10 @@ from uuid import UUID
 
 import pytest
 
-from callback_middleware.delivery import (
-    Answer,
-    Attempt,
-    Dead,
-    Delivered,
-    Delivery,
-    Outcome,
-    Phase,
-    Rejected,
-    Released,
-    Retry,
-    Unreachable,
-)
+from callback_middleware.delivery import Dead, Delivered, Delivery, Released, Retry
 from callback_middleware.errors import OutboxUnavailable
 from callback_middleware.instrumentation.logs import LoggingObserver
+from callback_middleware.outcomes import Answer, Attempt, Outcome, Phase, Rejected, Unreachable
 from callback_middleware.planning import Skip
 from callback_middleware.ports import Observer
 from callback_middleware.retry import RetryPolicy

@@ -24,9 +24,10 @@ from starlette.responses import Response
 from callback_middleware import CallbackMiddleware, EgressPolicy, MemoryOutbox, State, deliver
 from callback_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from callback_middleware.clock import SystemClock
-from callback_middleware.delivery import DEADLINE, Answer, AttemptRequest, Delivery, Outcome, outcome_of
+from callback_middleware.delivery import DEADLINE, Delivery
 from callback_middleware.errors import ConfigurationError, InvalidConfiguration, NotMounted
 from callback_middleware.fastapi import Callbacks
+from callback_middleware.outcomes import Answer, AttemptRequest, Outcome, outcome_of
 from callback_middleware.ports import Batch
 from callback_middleware.retry import RetryPolicy
 

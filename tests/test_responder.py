@@ -74,6 +74,7 @@ class Recorder:
     """Outbox, observer and both ends of the connection, in one list of what happened."""
 
     durable: ClassVar[bool] = False
+    outage: ClassVar[None] = None
 
     requests: list[Message] = field(default_factory=lambda: [request_body(b"")])
     fails: OutboxError | None = None

@@ -8,22 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callback_middleware.delivery import (
-    Accepted,
-    Answer,
-    Blocked,
-    Dead,
-    Delivered,
-    Delivery,
-    Outcome,
-    Phase,
-    Rejected,
-    Retry,
-    TimedOut,
-    Unreachable,
-    Verdict,
-)
+from callback_middleware.delivery import Dead, Delivered, Delivery, Retry, Verdict
 from callback_middleware.egress import EgressPolicy
+from callback_middleware.outcomes import Accepted, Answer, Blocked, Outcome, Phase, Rejected, TimedOut, Unreachable
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.verdicts import EXPIRED, describe, expired, verdict
 
@@ -60,7 +47,7 @@ def test_2xx_is_delivered(status: int) -> None:
 
 
 def test_410_is_dead_at_once() -> None:
-    assert decide(rejected(410)) == Dead("the receiver answered 410")
+    assert decide(rejected(410)) == Dead("the receiver answered 410", gone=True)
 
 
 @given(st.integers(300, 599).filter(lambda status: status != 410))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from callback_middleware import errors, ports, testing
-    from callback_middleware.delivery import Attempt, Delivery, Outcome, State
+    from callback_middleware.delivery import Delivery
     from callback_middleware.dispatcher import Dispatcher
     from callback_middleware.egress import EgressPolicy
     from callback_middleware.exchange import Exchange
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from callback_middleware.operations import Callback, Operation
     from callback_middleware.options import deliver
     from callback_middleware.outbox.memory import MemoryOutbox
+    from callback_middleware.outcomes import Attempt, Outcome
     from callback_middleware.recording import CaptureLimits
     from callback_middleware.retry import RetryPolicy
+    from callback_middleware.states import State
 
 __all__ = [
     "Attempt",
@@ -43,7 +45,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Attempt": "delivery",
+    "Attempt": "outcomes",
     "Callback": "operations",
     "CallbackMiddleware": "middleware",
     "CaptureLimits": "recording",
@@ -53,9 +55,9 @@ _HOMES = {
     "Exchange": "exchange",
     "MemoryOutbox": "outbox.memory",
     "Operation": "operations",
-    "Outcome": "delivery",
+    "Outcome": "outcomes",
     "RetryPolicy": "retry",
-    "State": "delivery",
+    "State": "states",
     "deliver": "options",
 }
 _MODULES = frozenset({"errors", "ports", "testing"})

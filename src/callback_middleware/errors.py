@@ -12,13 +12,15 @@
     │   ├── CallbackNotFound          no such callback on this operation
     │   ├── AmbiguousCallback         several: choose one
     │   ├── PayloadInvalid            the body or a parameter does not fit
-    │   └── EgressRefused             the destination is not allowed
+    │   ├── EgressRefused             the destination is not allowed
+    │   ├── SubscriptionExists        the key is another owner's
+    │   └── NobodySubscribed          no subscription has this key
     └── OutboxError               the operator
         ├── OutboxUnavailable         certainly not stored
         ├── OutboxUncertain           perhaps stored: put the same batch again
         └── DeliveryNotFound          no delivery has this id
 
-A receiver that fails is none of these: it is an :class:`~callback_middleware.delivery.Outcome`.
+A receiver that fails is none of these: it is an :class:`~callback_middleware.outcomes.Outcome`.
 """
 
 from __future__ import annotations
@@ -35,12 +37,14 @@ __all__ = [
     "EgressRefused",
     "ExpressionSyntaxError",
     "InvalidConfiguration",
+    "NobodySubscribed",
     "NotMounted",
     "OutboxError",
     "OutboxUnavailable",
     "OutboxUncertain",
     "PayloadInvalid",
     "PlanningError",
+    "SubscriptionExists",
 ]
 
 
@@ -138,6 +142,14 @@ class EgressRefused(PlanningError):
 
     def __str__(self) -> str:
         return f"{self.rule} (to allow it: {self.how_to_allow})"
+
+
+class SubscriptionExists(PlanningError):
+    """A key that was to be subscribed is another owner's, who keeps it."""
+
+
+class NobodySubscribed(PlanningError):
+    """A key that this owner has not subscribed, or no longer."""
 
 
 class OutboxError(CallbackError):

@@ -8,20 +8,15 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Protocol
 from uuid import UUID
 
-from callback_middleware.delivery import (
-    Attempt,
-    AttemptRequest,
-    Claim,
-    Delivery,
-    Fence,
-    Origin,
-    Outcome,
-    Settlement,
-    State,
-    Verdict,
-)
+from callback_middleware.delivery import Claim, Delivery, Fence, Settlement, Verdict
+from callback_middleware.destinations import Origin
 from callback_middleware.egress import EgressPolicy
+from callback_middleware.errors import OutboxUnavailable
+from callback_middleware.outcomes import Attempt, AttemptRequest, Outcome
 from callback_middleware.planning import Skip
+from callback_middleware.selection import Page, Selection
+from callback_middleware.states import State
+from callback_middleware.subscription import Notification, Subscription, SubscriptionKey
 
 
 class Clock(Protocol):
@@ -38,9 +33,20 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one request staged: stored whole or not at all."""
+    """What one request or job staged: stored whole or not at all.
+
+    Attributes:
+        deliveries: Stored as they are.
+        subscribe: Each is new, or replaces the same owner's of the same key under the next generation.
+        notify: Each becomes a delivery to the destination that is subscribed at this moment, after ``subscribe`` and
+            before ``end``.
+        end: Subscriptions that are over. One that is not there is no error.
+    """
 
     deliveries: Sequence[Delivery] = ()
+    subscribe: Sequence[Subscription] = ()
+    notify: Sequence[Notification] = ()
+    end: Sequence[SubscriptionKey] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +54,36 @@ class PutReport:
     """What a put changed.
 
     Attributes:
-        stored: Ids that are new in the outbox.
+        stored: Ids that are new in the outbox, of deliveries and of notifications.
         duplicates: Ids that were not stored because their dedupe key was used in the last 24 hours.
+        unsubscribed: Ids of notifications that were not stored because nobody has subscribed their key.
     """
 
     stored: Sequence[UUID] = ()
     duplicates: Sequence[UUID] = ()
+    unsubscribed: Sequence[UUID] = ()
 
 
 class Outbox(Protocol):
     """Where deliveries wait. Every engine passes ``callback_middleware.testing.OutboxContract``."""
 
     durable: ClassVar[bool]
-    """Whether what was put survives the process."""
+    """Whether what was put survives the process, and a power cut."""
+
+    @property
+    def outage(self) -> OutboxUnavailable | None:
+        """What it fails with while it is known to be down; None while it is not. A flag: no I/O, no waiting."""
+        ...
 
     async def put(self, batch: Batch) -> PutReport:
-        """Store a batch whole. A delivery whose id is known changes nothing, whatever its state.
+        """Store a batch whole. An id that is known changes nothing, whatever its state.
+
+        Cancelling the caller does not undo it: once asked for, it is stored, or fails, by itself.
 
         Raises:
             OutboxUnavailable: Certainly not stored.
             OutboxUncertain: Perhaps stored; put the same batch again.
+            SubscriptionExists: A key of ``subscribe`` is another owner's. Nothing of the batch is stored.
         """
         ...
 
@@ -88,7 +104,8 @@ class Outbox(Protocol):
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[Fence]:
         """Record what became of claims. Each applies only while its fence holds; returns those that applied.
 
-        The attempt of one that does not apply is kept as a late attempt.
+        The attempt of one that does not apply is kept as a late attempt. One that is dead because its receiver is gone
+        ends the subscription that it was sent to, unless that was replaced meanwhile.
         """
         ...
 
@@ -114,6 +131,65 @@ class DeliveryLog(Protocol):
 
     async def counts(self) -> Mapping[State, int]:
         """How many deliveries are in each state."""
+        ...
+
+    async def search(self, selection: Selection, *, limit: int = 100, after: UUID | None = None) -> Page:
+        """The selected deliveries, newest first.
+
+        Args:
+            selection: Which ones.
+            limit: At most this many, at least 1.
+            after: ``more`` of the page before. What is put meanwhile moves nothing to another page.
+        """
+        ...
+
+    async def cancel(self, delivery: UUID) -> Delivery:
+        """Never attempt it again. An attempt that is under way may arrive, and is kept as a late attempt.
+
+        Raises:
+            DeliveryNotFound: No delivery has this id.
+            IllegalTransition: It is delivered, dead or cancelled already.
+        """
+        ...
+
+    async def replay(self, delivery: UUID) -> Delivery:
+        """Begin a new run of a delivery that is delivered, dead or cancelled: due now, no attempt charged, same id.
+
+        Raises:
+            DeliveryNotFound: No delivery has this id.
+            IllegalTransition: It is still to be delivered.
+        """
+        ...
+
+    async def replay_all(
+        self, selection: Selection, *, dry_run: bool = False, spacing: timedelta = timedelta(milliseconds=100)
+    ) -> int:
+        """Replay the selected deliveries that are delivered, dead or cancelled. Returns how many.
+
+        Args:
+            selection: Which ones; those that are still to be delivered are left out.
+            dry_run: Change nothing, and return how many it would be.
+            spacing: Those of one origin come due so far apart: a receiver that is back is not flooded.
+        """
+        ...
+
+    async def prune(self, before: datetime, *, limit: int = 500) -> int:
+        """Forget deliveries that ended before this time, attempts included, and subscriptions that expired before it.
+
+        Returns how many deliveries were forgotten: fewer than ``limit`` when there are no more.
+        """
+        ...
+
+    async def subscriptions(
+        self, *, callback: str | None = None, limit: int = 100, after: SubscriptionKey | None = None
+    ) -> Sequence[Subscription]:
+        """Those in force, in the order of callback and key.
+
+        Args:
+            callback: Of this callback alone.
+            limit: At most this many, at least 1.
+            after: The key of the last one of the page before.
+        """
         ...
 
 

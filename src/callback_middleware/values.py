@@ -43,6 +43,7 @@ class Reason(enum.StrEnum):
     STATUS = "status"
     TRUNCATED = "truncated"
     DUPLICATE = "duplicate"
+    NOBODY_SUBSCRIBED = "nobody subscribed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,21 +17,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final, assert_never
 
-from callback_middleware.delivery import (
-    Accepted,
-    Blocked,
-    Dead,
-    Delivered,
-    Delivery,
-    Outcome,
-    Rejected,
-    Retry,
-    TimedOut,
-    Unreachable,
-    Verdict,
-)
+from callback_middleware.delivery import Dead, Delivered, Delivery, Retry, Verdict
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import EgressRefused
+from callback_middleware.outcomes import Accepted, Blocked, Outcome, Rejected, TimedOut, Unreachable
 from callback_middleware.retry import parse_retry_after
 
 EXPIRED: Final = Dead("expired")
@@ -62,8 +51,9 @@ def verdict(delivery: Delivery, outcome: Outcome, *, egress: EgressPolicy, now: 
             return Delivered()
         case Rejected(answer):
             # A receiver that says Gone never wants to hear of it again (RFC 9110, 15.5.11).
-            if answer.status == _GONE or answer.status in delivery.retry.give_up_on:
-                return Dead(describe(outcome))
+            gone = answer.status == _GONE
+            if gone or answer.status in delivery.retry.give_up_on:
+                return Dead(describe(outcome), gone=gone)
             value = answer.header("retry-after")
             asked = None if value is None else parse_retry_after(value, now=now)
         case Blocked():

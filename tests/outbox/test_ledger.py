@@ -9,22 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from callback_middleware.delivery import (
-    Accepted,
-    Answer,
-    Attempt,
-    Claim,
-    Dead,
-    Delivered,
-    Delivery,
-    Released,
-    Retry,
-    Settlement,
-    State,
-    Verdict,
-)
+from callback_middleware.delivery import Claim, Dead, Delivered, Delivery, Released, Retry, Settlement, Verdict
 from callback_middleware.outbox.ledger import Ledger
+from callback_middleware.outcomes import Accepted, Answer, Attempt
 from callback_middleware.retry import RetryPolicy
+from callback_middleware.states import State
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

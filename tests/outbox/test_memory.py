@@ -13,12 +13,13 @@ import anyio
 import pytest
 
 from callback_middleware.clock import SystemClock
-from callback_middleware.delivery import DEADLINE, Claim, Delivered, Delivery, Settlement, State
+from callback_middleware.delivery import DEADLINE, Claim, Delivered, Delivery, Settlement
 from callback_middleware.errors import DeliveryNotFound
 from callback_middleware.identifiers import uuid7
 from callback_middleware.outbox.memory import MemoryOutbox
 from callback_middleware.ports import Batch
 from callback_middleware.retry import RetryPolicy
+from callback_middleware.states import State
 from callback_middleware.testing import OutboxContract, VirtualClock
 
 LEASE = timedelta(seconds=30)

@@ -14,8 +14,8 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
-from callback_middleware.delivery import AttemptRequest
 from callback_middleware.egress import EgressPolicy
+from callback_middleware.outcomes import AttemptRequest
 
 BODY = b'{"paid": true}'
 HEADERS = (("Content-Type", "application/json"), ("Webhook-Id", "0192f0c1"))

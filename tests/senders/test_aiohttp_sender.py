@@ -10,8 +10,8 @@ from ipaddress import ip_address
 import pytest
 from scripted_receiver import BODY, HEADERS, LATER, LOOPBACK
 
-from callback_middleware.delivery import AttemptRequest
 from callback_middleware.errors import ConfigurationError
+from callback_middleware.outcomes import AttemptRequest
 from callback_middleware.senders import aiohttp as module
 from callback_middleware.senders.aiohttp import AiohttpSender
 from callback_middleware.senders.progress import AttemptFailed

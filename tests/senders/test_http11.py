@@ -8,8 +8,8 @@ from typing import cast
 import pytest
 from scripted_receiver import answer
 
-from callback_middleware.delivery import AttemptRequest, Phase
 from callback_middleware.egress.hosts import HttpUrl
+from callback_middleware.outcomes import AttemptRequest, Phase
 from callback_middleware.senders.http11 import HttpConnection
 from callback_middleware.senders.progress import AttemptFailed, Progress
 from callback_middleware.senders.streams import Stream

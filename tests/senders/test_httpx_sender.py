@@ -10,9 +10,9 @@ import httpx
 import pytest
 from scripted_receiver import BODY, HEADERS, LATER, LOOPBACK, SOON
 
-from callback_middleware.delivery import Accepted, AttemptRequest, Blocked, Phase, Rejected, TimedOut, Unreachable
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError
+from callback_middleware.outcomes import Accepted, AttemptRequest, Blocked, Phase, Rejected, TimedOut, Unreachable
 from callback_middleware.senders.httpx import HttpxSender
 
 REQUEST = AttemptRequest("POST", "https://receiver.example/a/../b?x=%2f", HEADERS, BODY)

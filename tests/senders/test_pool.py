@@ -13,8 +13,8 @@ import pytest
 import trio
 from scripted_receiver import LATER, LOOPBACK, Peer, Receiver, always, answer, serve
 
-from callback_middleware.delivery import Accepted, Outcome
 from callback_middleware.egress.addresses import Address
+from callback_middleware.outcomes import Accepted, Outcome
 from callback_middleware.senders.httpx import HttpxSender
 from callback_middleware.senders.idle import PoolLimits
 from callback_middleware.senders.streams import Stream

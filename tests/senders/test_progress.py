@@ -9,8 +9,8 @@ import ssl
 
 import pytest
 
-from callback_middleware.delivery import Blocked, Phase, Unreachable
 from callback_middleware.errors import EgressRefused
+from callback_middleware.outcomes import Blocked, Phase, Unreachable
 from callback_middleware.senders.progress import AttemptFailed, Progress, failed, reason
 
 

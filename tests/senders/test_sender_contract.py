@@ -16,7 +16,9 @@ import pytest
 import trustme
 from scripted_receiver import BODY, HEADERS, LATER, LOOPBACK, SOON, Peer, Script, always, answer, serve
 
-from callback_middleware.delivery import (
+from callback_middleware.egress import EgressPolicy
+from callback_middleware.egress.addresses import Address
+from callback_middleware.outcomes import (
     Accepted,
     Answer,
     AttemptRequest,
@@ -27,8 +29,6 @@ from callback_middleware.delivery import (
     TimedOut,
     Unreachable,
 )
-from callback_middleware.egress import EgressPolicy
-from callback_middleware.egress.addresses import Address
 from callback_middleware.ports import Sender
 from callback_middleware.senders.aiohttp import AiohttpSender
 from callback_middleware.senders.httpx import HttpxSender

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callback_middleware.delivery import AttemptRequest
 from callback_middleware.egress.hosts import HttpUrl
+from callback_middleware.outcomes import AttemptRequest
 from callback_middleware.senders.wire import WireRequest
 
 URL = "https://receiver.example/a?b=c"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeAlias
 
 from callback_middleware.destinations.layout import Layout, lay_out
 from callback_middleware.destinations.urls import MAX_LENGTH, Url, encode, read_url
@@ -26,7 +26,10 @@ from callback_middleware.expressions.references import Needs, needs_of
 from callback_middleware.jsontext import to_text
 from callback_middleware.values import Reason, Unresolved, Value, excerpt
 
-__all__ = ["Destination", "DestinationTemplate", "Unresolved", "parse_destination"]
+__all__ = ["Destination", "DestinationTemplate", "Origin", "Unresolved", "parse_destination"]
+
+Origin: TypeAlias = str
+"""Scheme, host and port as ``https://host:443``: what receivers are told apart by."""
 
 _NO_PARAMS: Final[Mapping[str, str]] = MappingProxyType({})
 _DOTS: Final = frozenset({"", ".", ".."})
@@ -65,7 +68,7 @@ class Destination:
         return self.authority.port
 
     @property
-    def origin(self) -> str:
+    def origin(self) -> Origin:
         """Scheme, host and port, always all three: ``https://example.org:443``."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"

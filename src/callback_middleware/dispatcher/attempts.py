@@ -8,17 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from callback_middleware.delivery import (
-    Attempt,
-    AttemptRequest,
-    Claim,
-    Delivery,
-    Outcome,
-    Phase,
-    Settlement,
-    Unreachable,
-)
+from callback_middleware.delivery import Claim, Delivery, Settlement
 from callback_middleware.egress import EgressPolicy
+from callback_middleware.outcomes import Attempt, AttemptRequest, Outcome, Phase, Unreachable
 from callback_middleware.ports import Clock, Sender, Signer
 from callback_middleware.verdicts import EXPIRED, expired, verdict
 

@@ -12,7 +12,8 @@ from typing import Final
 
 import anyio
 
-from callback_middleware.delivery import DEADLINE, Claim, Fence, Origin, Released, Settlement
+from callback_middleware.delivery import DEADLINE, Claim, Fence, Released, Settlement
+from callback_middleware.destinations import Origin
 from callback_middleware.dispatcher.attempts import Attempter
 from callback_middleware.dispatcher.patience import Patience
 from callback_middleware.eventloop import cancellation_requested, spawn

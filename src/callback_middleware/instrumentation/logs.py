@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from callback_middleware.clock import SystemClock
-from callback_middleware.delivery import Attempt, Dead, Delivered, Delivery, Released, Retry, Verdict
+from callback_middleware.delivery import Dead, Delivered, Delivery, Released, Retry, Verdict
+from callback_middleware.outcomes import Attempt
 from callback_middleware.planning import Skip
 from callback_middleware.ports import Clock
 from callback_middleware.values import Reason, excerpt

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from callback_middleware.delivery import Attempt, Delivery, Verdict
+from callback_middleware.delivery import Delivery, Verdict
+from callback_middleware.outcomes import Attempt
 from callback_middleware.planning import Skip
 from callback_middleware.ports import Observer
 

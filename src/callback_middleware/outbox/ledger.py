@@ -1,6 +1,6 @@
 """What an outbox in memory knows, and how it changes. No lock, no loop, no clock: its owner has them.
 
-Every change of a state goes through :func:`~callback_middleware.delivery.advance`.
+Every change of a state goes through :func:`~callback_middleware.states.advance`.
 """
 
 from __future__ import annotations
@@ -13,25 +13,14 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple, assert_never
 from uuid import UUID
 
-from callback_middleware.delivery import (
-    Attempt,
-    Claim,
-    Dead,
-    Delivered,
-    Delivery,
-    Event,
-    Fence,
-    Origin,
-    Released,
-    Retry,
-    Settlement,
-    State,
-    advance,
-)
+from callback_middleware.delivery import Claim, Dead, Delivered, Delivery, Fence, Released, Retry, Settlement
+from callback_middleware.destinations import Origin
 from callback_middleware.errors import DeliveryNotFound
 from callback_middleware.outbox.dedupe import RecentKeys
 from callback_middleware.outbox.rotation import Rotation
+from callback_middleware.outcomes import Attempt
 from callback_middleware.ports import PutReport
+from callback_middleware.states import Event, State, advance
 from callback_middleware.verdicts import KILLED_ITS_WORKER, SUSPICIONS
 
 NEVER: Final = datetime.max.replace(tzinfo=UTC)

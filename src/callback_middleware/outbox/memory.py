@@ -13,10 +13,13 @@ from uuid import UUID
 import anyio
 
 from callback_middleware.clock import SystemClock
-from callback_middleware.delivery import Attempt, Claim, Delivery, Fence, Origin, Settlement, State
+from callback_middleware.delivery import Claim, Delivery, Fence, Settlement
+from callback_middleware.destinations import Origin
 from callback_middleware.eventloop import Bell, LoopLocal
 from callback_middleware.outbox.ledger import NEVER, Ledger
+from callback_middleware.outcomes import Attempt
 from callback_middleware.ports import Batch, Clock, PutReport
+from callback_middleware.states import State
 from callback_middleware.verdicts import SUSPICIONS
 
 logger = logging.getLogger("callback_middleware")
@@ -43,6 +46,7 @@ class MemoryOutbox:
     """
 
     durable: ClassVar[bool] = False
+    outage: ClassVar[None] = None
 
     def __init__(self, *, clock: Clock | None = None, keep: int = 1000) -> None:
         self._clock: Clock = clock or SystemClock()

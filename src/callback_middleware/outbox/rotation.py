@@ -13,7 +13,7 @@ from datetime import datetime
 from heapq import heappop, heappush
 from uuid import UUID
 
-from callback_middleware.delivery import Origin
+from callback_middleware.destinations import Origin
 
 
 class _Queue:

@@ -13,11 +13,11 @@ from datetime import timedelta
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from callback_middleware.delivery import Answer, AttemptRequest, Outcome, Phase, TimedOut, outcome_of
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.egress.addresses import Address, address_of
 from callback_middleware.egress.hosts import HttpUrl
 from callback_middleware.errors import ConfigurationError, EgressRefused
+from callback_middleware.outcomes import Answer, AttemptRequest, Outcome, Phase, TimedOut, outcome_of
 from callback_middleware.senders.idle import PoolLimits
 from callback_middleware.senders.progress import AttemptFailed, Progress, failed, reason
 from callback_middleware.senders.resolver import ADDRESSES_TRIED, Lookup, Resolver, system_lookup

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 import h11
 
-from callback_middleware.delivery import Answer, Phase
+from callback_middleware.outcomes import Answer, Phase
 from callback_middleware.senders.progress import AttemptFailed, Progress
 from callback_middleware.senders.streams import Stream
 from callback_middleware.senders.wire import MAX_HEAD, MAX_HEADERS, MAX_INFORMATIONAL, WireRequest

@@ -10,10 +10,10 @@ from typing import Protocol
 import anyio
 import httpx
 
-from callback_middleware.delivery import Answer, AttemptRequest, Outcome, Phase, TimedOut, outcome_of
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.egress.hosts import HttpUrl
 from callback_middleware.errors import ConfigurationError, EgressRefused
+from callback_middleware.outcomes import Answer, AttemptRequest, Outcome, Phase, TimedOut, outcome_of
 from callback_middleware.senders.idle import PoolLimits
 from callback_middleware.senders.pool import Pool
 from callback_middleware.senders.progress import AttemptFailed, Progress, failed

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import anyio
 
-from callback_middleware.delivery import Answer, Phase
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.eventloop import LoopLocal
+from callback_middleware.outcomes import Answer, Phase
 from callback_middleware.senders.http11 import HttpConnection
 from callback_middleware.senders.idle import ConnectionKey, IdleConnections, PoolLimits
 from callback_middleware.senders.progress import Progress

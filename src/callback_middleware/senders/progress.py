@@ -8,8 +8,8 @@ import ssl
 from dataclasses import dataclass
 from typing import assert_never
 
-from callback_middleware.delivery import Blocked, Outcome, Phase, Unreachable
 from callback_middleware.errors import EgressRefused
+from callback_middleware.outcomes import Blocked, Outcome, Phase, Unreachable
 
 __all__ = ["AttemptFailed", "Progress", "failed", "reason"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Final
 
-from callback_middleware.delivery import AttemptRequest
 from callback_middleware.egress.hosts import Authority, HttpUrl
+from callback_middleware.outcomes import AttemptRequest
 
 __all__ = ["MAX_ANSWER", "MAX_HEAD", "MAX_HEADERS", "MAX_INFORMATIONAL", "WireRequest"]
 

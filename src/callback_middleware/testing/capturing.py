@@ -13,16 +13,7 @@ from uuid import UUID
 
 import anyio
 
-from callback_middleware.delivery import (
-    Answer,
-    Attempt,
-    AttemptRequest,
-    Delivery,
-    Outcome,
-    State,
-    Verdict,
-    outcome_of,
-)
+from callback_middleware.delivery import Delivery, Verdict
 from callback_middleware.dispatcher import Dispatcher
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError
@@ -30,7 +21,9 @@ from callback_middleware.instrumentation.logs import LoggingObserver
 from callback_middleware.instrumentation.observers import Observers
 from callback_middleware.middleware import CallbackMiddleware
 from callback_middleware.outbox.memory import MemoryOutbox
+from callback_middleware.outcomes import Answer, Attempt, AttemptRequest, Outcome, outcome_of
 from callback_middleware.planning import Skip
+from callback_middleware.states import State
 from callback_middleware.testing.clock import VirtualClock
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)

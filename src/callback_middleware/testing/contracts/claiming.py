@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import anyio
 
-from callback_middleware.delivery import Claim, Delivered, Released, Retry, State
+from callback_middleware.delivery import Claim, Delivered, Released, Retry
+from callback_middleware.states import State
 from callback_middleware.testing.clock import VirtualClock
 from callback_middleware.testing.contracts.setting import (
     ELSEWHERE,

@@ -9,9 +9,9 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from callback_middleware.delivery import State
 from callback_middleware.errors import DeliveryNotFound
 from callback_middleware.ports import Batch
+from callback_middleware.states import State
 from callback_middleware.testing.clock import VirtualClock
 from callback_middleware.testing.contracts.setting import MOMENT, Engine, OutboxSetting, ids
 

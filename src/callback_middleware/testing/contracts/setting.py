@@ -10,21 +10,10 @@ from typing import Any, Final, Protocol
 
 import pytest
 
-from callback_middleware.delivery import (
-    DEADLINE,
-    Accepted,
-    Answer,
-    Attempt,
-    Claim,
-    Delivered,
-    Delivery,
-    Fence,
-    Origin,
-    Rejected,
-    Settlement,
-    Verdict,
-)
+from callback_middleware.delivery import DEADLINE, Claim, Delivered, Delivery, Fence, Settlement, Verdict
+from callback_middleware.destinations import Origin
 from callback_middleware.identifiers import uuid7
+from callback_middleware.outcomes import Accepted, Answer, Attempt, Rejected
 from callback_middleware.ports import Batch, DeliveryLog, Outbox
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.testing.clock import VirtualClock

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from callback_middleware.delivery import Dead, Delivered, Released, Retry, Settlement, State
+from callback_middleware.delivery import Dead, Delivered, Released, Retry, Settlement
+from callback_middleware.states import State
 from callback_middleware.testing.clock import VirtualClock
 from callback_middleware.testing.contracts.setting import HERE, LEASE, MOMENT, Engine, OutboxSetting
 

@@ -1,0 +1,102 @@
+"""What one attempt puts on the wire, and what it comes to: values, because a receiver that fails is no exception."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeAlias
+from uuid import UUID
+
+
+class Phase(enum.StrEnum):
+    """How far an attempt came."""
+
+    RESOLVE = "resolve"
+    CONNECT = "connect"
+    TLS = "tls"
+    SEND = "send"
+    HEADERS = "headers"
+    BODY = "body"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRequest:
+    """What one attempt puts on the wire. ``url`` is sent as it stands, never normalised again."""
+
+    method: str
+    url: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a receiver said: raw, undecoded, and of the body no more than the sender's cap."""
+
+    status: int
+    headers: Sequence[tuple[str, str]] = ()
+    body: bytes = b""
+    truncated: bool = False
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, by its name in lower case."""
+        return next((value for key, value in self.headers if key.lower() == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The receiver answered 2xx."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The receiver answered something else; a redirect is never followed."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No answer: the name, the connection, TLS or HTTP failed."""
+
+    phase: Phase
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimedOut:
+    """The attempt's deadline passed."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The egress policy refused the address, at connecting."""
+
+    rule: str
+    how_to_allow: str
+
+
+Outcome: TypeAlias = Accepted | Rejected | Unreachable | TimedOut | Blocked
+
+
+def outcome_of(answer: Answer) -> Accepted | Rejected:
+    """What an answer means: 2xx accepts, everything else (3xx too) rejects."""
+    return Accepted(answer) if 200 <= answer.status < 300 else Rejected(answer)  # noqa: PLR2004 - RFC 9110, 15.3
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP try, as operators see it."""
+
+    delivery: UUID
+    run: int
+    number: int
+    started_at: datetime
+    duration: timedelta
+    outcome: Outcome
