@@ -31,4 +31,10 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
         # Its lock is held for moments, by whichever thread, and never while anybody waits for something.
         for acquire in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
             blockbuster.functions[acquire].can_block_in("callback_middleware/outbox/memory.py", MEMORY_OUTBOX)
+            # Begun once: it waits until its thread runs.
+            blockbuster.functions[acquire].can_block_in("callback_middleware/outbox/sqlite/writer.py", "__init__")
+        # It asks the kernel which folder this is, and no disk.
+        blockbuster.functions["os.path.abspath"].can_block_in(
+            "callback_middleware/outbox/sqlite/__init__.py", "__init__"
+        )
         yield blockbuster

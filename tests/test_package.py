@@ -22,6 +22,7 @@ NAMES = {
     "Operation",
     "Outcome",
     "RetryPolicy",
+    "SQLiteOutbox",
     "State",
     "deliver",
     "errors",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from callback_middleware.operations import Callback, Operation
     from callback_middleware.options import deliver
     from callback_middleware.outbox.memory import MemoryOutbox
+    from callback_middleware.outbox.sqlite import SQLiteOutbox
     from callback_middleware.outcomes import Attempt, Outcome
     from callback_middleware.recording import CaptureLimits
     from callback_middleware.retry import RetryPolicy
@@ -37,6 +38,7 @@ __all__ = [
     "Operation",
     "Outcome",
     "RetryPolicy",
+    "SQLiteOutbox",
     "State",
     "deliver",
     "errors",
@@ -57,6 +59,7 @@ _HOMES = {
     "Operation": "operations",
     "Outcome": "outcomes",
     "RetryPolicy": "retry",
+    "SQLiteOutbox": "outbox.sqlite",
     "State": "states",
     "deliver": "options",
 }

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -18,9 +18,6 @@ import anyio.lowlevel
 logger = logging.getLogger("callback_middleware")
 
 Value = TypeVar("Value")
-
-_Caller: TypeAlias = Callable[[Callable[[], object]], bool]
-"""Has a function called soon in one event loop, from any thread, without waiting; False where that loop is over."""
 
 _tasks: Final[set[asyncio.Task[None]]] = set()
 """asyncio itself holds tasks weakly: one that nobody refers to may vanish in the middle."""
@@ -66,7 +63,7 @@ class Bell:
     """
 
     def __init__(self) -> None:
-        self._call = _caller()
+        self._caller = Caller()
         self._event = anyio.Event()
         self._rung = False
 
@@ -75,7 +72,7 @@ class Bell:
         if self._rung:
             return True
         self._rung = True
-        return self._call(self._wake)
+        return self._caller.call(self._wake)
 
     async def wait(self) -> None:
         """Return when the bell has rung. Only in the loop that made it."""
@@ -111,22 +108,29 @@ def _native_loop() -> object:
     return getattr(token, "native_token", token)
 
 
-def _caller() -> _Caller:
-    """How any thread calls into the event loop that is running now."""
-    loop = _native_loop()
-    if isinstance(loop, asyncio.AbstractEventLoop):
-        return _unless(RuntimeError, loop.call_soon_threadsafe)
-    import trio
+class Caller:
+    """Has functions called in the event loop that made it."""
 
-    return _unless(trio.RunFinishedError, trio.lowlevel.current_trio_token().run_sync_soon)
+    def __init__(self) -> None:
+        loop = _native_loop()
+        if isinstance(loop, asyncio.AbstractEventLoop):
+            self._soon: Callable[[Callable[[], object]], object] = loop.call_soon
+            self._from_afar: Callable[[Callable[[], object]], object] = loop.call_soon_threadsafe
+            self._over: type[Exception] = RuntimeError
+        else:
+            import trio
 
+            self._soon = self._from_afar = trio.lowlevel.current_trio_token().run_sync_soon
+            self._over = trio.RunFinishedError
 
-def _unless(loop_is_over: type[Exception], call_soon: Callable[[Callable[[], object]], object]) -> _Caller:
-    def call(function: Callable[[], object]) -> bool:
+    def soon(self, function: Callable[[], object]) -> None:
+        """When every task that is ready now has had its turn. Only in the loop itself."""
+        self._soon(function)
+
+    def call(self, function: Callable[[], object]) -> bool:
+        """Soon, from any thread, without waiting. False if the loop is over: nobody will ever call it."""
         try:
-            call_soon(function)
-        except loop_is_over:
+            self._from_afar(function)
+        except self._over:
             return False
         return True
-
-    return call

@@ -1,0 +1,193 @@
+"""A durable outbox in one file: no server, several processes, and nothing lost to a crash or a power cut."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import ClassVar, Final
+
+from callback_middleware.clock import SystemClock
+from callback_middleware.delivery import Claim, Fence, Settlement
+from callback_middleware.destinations import Origin
+from callback_middleware.errors import ConfigurationError, OutboxUnavailable
+from callback_middleware.eventloop import LoopLocal
+from callback_middleware.outbox.sqlite import claims, settles
+from callback_middleware.outbox.sqlite.desk import Desk
+from callback_middleware.outbox.sqlite.ground import Ground
+from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
+from callback_middleware.outbox.sqlite.log import Log
+from callback_middleware.outbox.sqlite.newsroom import NEVER, Newsroom
+from callback_middleware.outbox.sqlite.reader import Reader
+from callback_middleware.outbox.sqlite.store import Store
+from callback_middleware.outbox.sqlite.writer import Job, Writer
+from callback_middleware.ports import Batch, Clock, PutReport
+from callback_middleware.verdicts import KILLED_ITS_WORKER, SUSPICIONS
+
+__all__ = ["SQLiteOutbox"]
+
+logger = logging.getLogger("callback_middleware")
+
+KEEP: Final = timedelta(days=30)
+"""How long what has ended is kept, unless an outbox is told otherwise."""
+
+
+class SQLiteOutbox(Log):
+    """An :class:`~callback_middleware.ports.Outbox` and its log in an SQLite file.
+
+    What was put survives the process and a power cut: every put is on disk before it returns
+    (``synchronous=FULL``), many in one commit. Several processes of one machine may share the file; a worker in a
+    process of its own too. One thread of this process writes, and none is started before something is asked for: an
+    application server that forks afterwards is no danger.
+
+    It works on asyncio and trio, and on several event loops at once.
+
+    Args:
+        path: The file; made, private to its user, where there is none. Its folder must exist, on a local disk.
+        keep: How long deliveries are kept that are delivered, dead or cancelled; None for ever.
+        clock: Says what is due and which leases have ended; default the system's.
+
+    Raises:
+        ConfigurationError: The path is no file's, or ``keep`` is negative.
+    """
+
+    durable: ClassVar[bool] = True
+
+    _writer: Writer | None
+    _desks: LoopLocal[Desk]
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, keep: timedelta | None = KEEP, clock: Clock | None = None
+    ) -> None:
+        name = os.fspath(path)
+        if not name or name == ":memory:" or name.startswith("file:"):
+            raise ConfigurationError(
+                f"SQLiteOutbox({name!r}) needs the path of a file; MemoryOutbox() is for what may be lost"
+            )
+        if keep is not None and keep < timedelta():
+            raise ConfigurationError(f"SQLiteOutbox(keep={keep!r}) must not be negative")
+        # Absolute, because a program may change its folder, and messages should say which file it is.
+        self._path = Path(os.path.abspath(name))  # noqa: PTH100 - `resolve` would look at the disk
+        self._ground = Ground.of(clock or SystemClock())
+        self._keep = keep
+        self._begin()
+        _ALL.add(self)
+
+    def __repr__(self) -> str:
+        return f"SQLiteOutbox({str(self._path)!r})"
+
+    @property
+    def outage(self) -> OutboxUnavailable | None:
+        writer = self._writer
+        return None if writer is None else writer.outage
+
+    async def put(self, batch: Batch) -> PutReport:
+        desk = self._desks.get()
+        return await (self._new_desk() if desk is None else desk).put(batch)
+
+    async def claim(
+        self, limit: int, lease: timedelta, *, per_origin: int, busy: Mapping[Origin, int]
+    ) -> Sequence[Claim]:
+        taken = dict(busy)
+        claimed = await self._desk().call(
+            lambda store: claims.claim(store, limit, lease, per_origin, taken),
+            undo=lambda store, claimed: claims.unclaim(store, claimed.claims),
+        )
+        for delivery in claimed.killers:
+            logger.error("delivery %s is dead: it %s %d times", delivery, KILLED_ITS_WORKER.reason, SUSPICIONS)
+        return claimed.claims
+
+    async def extend(self, claims_: Sequence[Claim], lease: timedelta) -> frozenset[Fence]:
+        return await self._desk().call(lambda store: claims.extend(store, claims_, lease))
+
+    async def settle(self, settlements: Sequence[Settlement]) -> frozenset[Fence]:
+        if not settlements:
+            return frozenset()
+        return await self._desk().call(lambda store: self._settle(store, settlements))
+
+    async def wait(self, timeout: timedelta) -> None:  # noqa: ASYNC109 - the port's: reaching it is no error
+        """Return when something was put or came due, or another process wrote, since the last wait on this event loop.
+
+        What was due before and was not claimed is no news: its caller had no room for it. Another process' news takes
+        a twentieth of a second.
+        """
+        writer = self._session()
+        due = writer.next_due
+        until = NEVER if due is None else due
+        seconds = timeout.total_seconds()
+        if due is not None:
+            seconds = min(seconds, (due - self._ground.now()) / 1_000_000)
+        await self._newsroom.wait(seconds, until)
+
+    async def aclose(self) -> None:
+        """Close the file, after all that was asked for before. It is opened again when it is used again."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            closed = Desk(writer.submit, self._newsroom)
+            await closed.call(_nothing)
+            writer.close()
+
+    def _begin(self) -> None:
+        """With nothing open: at first, and in a forked child, where threads and locks of the parent's are no more."""
+        self._writer = None
+        self._newsroom = Newsroom()
+        self._desks = LoopLocal()
+        self._reader = Reader(self._path)
+        self._opening = threading.Lock()
+
+    def _desk(self) -> Desk:
+        return self._desks.get() or self._new_desk()
+
+    def _new_desk(self) -> Desk:
+        desk = Desk(self._submit, self._newsroom)
+        self._desks.set(desk)
+        return desk
+
+    def _submit(self, job: Job) -> None:
+        self._session().submit(job)
+
+    def _session(self) -> Writer:
+        writer = self._writer
+        if writer is not None:
+            return writer
+        with self._opening:
+            writer = self._writer
+            if writer is None:
+                writer = self._writer = Writer(self._path, self._ground, self._newsroom, Housekeeping(self._keep))
+                # Its thread must not outlive whoever could ask it for anything.
+                weakref.finalize(self, writer.close)
+        return writer
+
+    def _settle(self, store: Store, settlements: Sequence[Settlement]) -> frozenset[Fence]:
+        settled = settles.settle(store, settlements)
+        # Here, because whoever asked may have been cancelled meanwhile.
+        if settled.due is not None:
+            self._newsroom.tell(settled.due)
+        return settled.applied
+
+    def _now(self) -> int:
+        return self._ground.now()
+
+
+def _nothing(store: Store) -> None:
+    """For whoever only wants to know that all before it is done."""
+
+
+_ALL: Final[weakref.WeakSet[SQLiteOutbox]] = weakref.WeakSet()
+
+_LEFT_BEHIND: Final[list[object]] = []
+"""What a forked child must neither use nor close: closing would tidy up a file that its parent still uses."""
+
+
+def _begin_anew() -> None:
+    for outbox in list(_ALL):
+        _LEFT_BEHIND.append(outbox.__dict__.copy())
+        outbox._begin()  # noqa: SLF001 - the same module
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

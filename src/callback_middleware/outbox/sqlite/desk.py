@@ -1,0 +1,152 @@
+"""One event loop's side of the writer: what is put there in one turn of the loop goes over together.
+
+The first put of a turn has the desk hand over at the turn's end, when every other request of that turn has put too.
+While the writer has what was handed over, the next ones gather by themselves; so batches grow with the load, and no
+timer and no waiting thread is needed for it. All who wait are woken by one call into the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import anyio
+
+from callback_middleware.errors import OutboxError
+from callback_middleware.eventloop import Caller
+from callback_middleware.outbox.sqlite.puts import Result, earliest_due, put_all
+from callback_middleware.outbox.sqlite.store import Store
+from callback_middleware.outbox.sqlite.writer import Job, News
+from callback_middleware.ports import Batch, PutReport
+
+T = TypeVar("T")
+
+
+class Desk:
+    """Where the tasks of one event loop ask the writer.
+
+    Args:
+        submit: Hands a job to the writer that there is now.
+        news: Told what is due of what was put.
+    """
+
+    def __init__(self, submit: Callable[[Job], None], news: News) -> None:
+        self._submit = submit
+        self._news = news
+        self._caller = Caller()
+        self._gathering: _Gathering | None = None
+        self._away = False
+
+    async def put(self, batch: Batch) -> PutReport:
+        """Have a batch stored with all the others of this turn. What is handed over is stored, whoever is cancelled."""
+        gathering = self._gathering
+        if gathering is None:
+            gathering = self._gathering = _Gathering(self)
+            if not self._away:
+                self._caller.soon(self._hand_over)
+        batches = gathering.batches
+        number = len(batches)
+        batches.append(batch)
+        await gathering.over.wait()
+        return gathering.result(number)
+
+    async def call(self, work: Callable[[Store], T], *, undo: Callable[[Store, T], None] | None = None) -> T:
+        """Have something else done by the writer, after all that was handed over before.
+
+        Args:
+            work: What, in the writer's thread.
+            undo: Done with the result if nobody waits for it any more.
+        """
+        call = _Call(self._caller, work)
+        self._submit(call)
+        try:
+            await call.over.wait()
+        except BaseException:
+            if undo is not None:
+                self._submit(_Undo(call, undo))
+            raise
+        if call.error is not None:
+            raise call.error
+        return call.result[0]
+
+    def returned(self, gathering: _Gathering) -> None:
+        """The writer is done with what was handed over. In its thread."""
+        self._caller.call(lambda: self._welcome(gathering))
+
+    def tell(self, due: int | None) -> None:
+        if due is not None:
+            self._news.tell(due)
+
+    def _welcome(self, gathering: _Gathering) -> None:
+        gathering.over.set()
+        self._away = False
+        if self._gathering is not None:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        gathering, self._gathering = self._gathering, None
+        if gathering is not None:
+            self._away = True
+            self._submit(gathering)
+
+
+class _Gathering:
+    """The batches of one turn, and what became of each."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.batches: list[Batch] = []
+        self.over = anyio.Event()
+        self._desk = desk
+        self._results: Sequence[Result] = ()
+        self._error: Exception | None = None
+
+    def run(self, store: Store) -> None:
+        self._results = put_all(store, self.batches)
+
+    def done(self, error: Exception | None) -> None:
+        self._error = error
+        self._desk.returned(self)
+        if error is None:
+            self._desk.tell(earliest_due(self.batches))
+
+    def result(self, number: int) -> PutReport:
+        result = self._results[number] if self._error is None else self._error
+        if isinstance(result, OutboxError):
+            # Each who waits gets one of its own: a traceback is not to be shared.
+            raise type(result)(*result.args) from result
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+class _Call(Generic[T]):
+    """Something that one task waits for."""
+
+    def __init__(self, caller: Caller, work: Callable[[Store], T]) -> None:
+        self.over = anyio.Event()
+        self.result: list[T] = []
+        self.error: Exception | None = None
+        self._caller = caller
+        self._work = work
+
+    def run(self, store: Store) -> None:
+        self.result.append(self._work(store))
+
+    def done(self, error: Exception | None) -> None:
+        self.error = error
+        self._caller.call(self.over.set)
+
+
+class _Undo(Generic[T]):
+    """Takes back what nobody waited for to the end."""
+
+    def __init__(self, call: _Call[T], undo: Callable[[Store, T], None]) -> None:
+        self._call = call
+        self._undo = undo
+
+    def run(self, store: Store) -> None:
+        for result in self._call.result:
+            self._undo(store, result)
+
+    def done(self, error: Exception | None) -> None:
+        """Nobody waits. What could not be taken back ends by itself."""

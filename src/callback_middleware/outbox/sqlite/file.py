@@ -1,0 +1,138 @@
+"""The database file: made, checked, opened, and brought up to date."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from callback_middleware.outbox.sqlite import migrations
+from callback_middleware.outbox.sqlite.faults import PATIENCE, certain
+from callback_middleware.outbox.sqlite.mounts import NETWORK, PASSING, file_system
+
+logger = logging.getLogger("callback_middleware")
+
+APPLICATION_ID: Final = 0x43_42_4D_57
+"""``CBMW``: in the header of every file of ours."""
+
+OLDEST_SQLITE: Final = (3, 35, 0)
+"""The first with RETURNING."""
+
+_SETTINGS: Final = (
+    "PRAGMA synchronous = FULL",
+    # Kept beyond what a checkpoint needs, so that a burst does not leave its size behind for ever.
+    "PRAGMA journal_size_limit = 16777216",
+    "PRAGMA wal_autocheckpoint = 2000",
+    "PRAGMA cache_size = -8000",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA trusted_schema = OFF",
+)
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """Open the file for writing; made, private to its user, if it is not there; migrated to this version.
+
+    Raises:
+        OutboxUnavailable: It is not ours, newer than this library, or on a file system that cannot hold it.
+        sqlite3.Error: SQLite could not.
+    """
+    _check_place(path)
+    try:
+        # Before SQLite makes it, readable by everybody.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
+    except OSError as error:
+        raise certain(
+            path,
+            f"it cannot be opened ({error.strerror})",
+            "create its folder, and give this process read and write permission on both",
+        ) from error
+    connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
+    try:
+        _prepare(path, connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(path: Path, connection: sqlite3.Connection) -> None:
+    _check_owner(path, connection)
+    # Only before the first page is written.
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise certain(path, f"its journal mode stays {mode}", "move it to a local file system that can lock files")
+    for setting in _SETTINGS:
+        connection.execute(setting)
+    _migrate(path, connection)
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open the file for reading, in whichever thread. The writer has opened it before."""
+    connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def _check_place(path: Path) -> None:
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        needed = ".".join(map(str, OLDEST_SQLITE))
+        raise certain(path, f"this Python has SQLite {sqlite3.sqlite_version}", f"use one with {needed} or newer")
+    if not path.parent.is_dir():
+        raise certain(path, f"there is no folder {path.parent}", "create it, or give SQLiteOutbox another path")
+    kind = file_system(path)
+    if kind in NETWORK:
+        raise certain(path, f"it is on a network file system ({kind})", "move it to a local disk")
+    if kind in PASSING:
+        logger.warning(
+            "the outbox %s is on %s: it is lost with the container, or the machine's next start, unless it lies on a "
+            "volume",
+            *(path, kind),
+        )
+
+
+def _check_owner(path: Path, connection: sqlite3.Connection) -> None:
+    """Refuse a database that is somebody else's, before anything in it is changed."""
+    (owner,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if owner != APPLICATION_ID and tables:
+        raise certain(path, "it is another application's database", "give SQLiteOutbox a file of its own")
+    _check_version(path, connection)
+
+
+def _check_version(path: Path, connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    known = len(migrations.steps())
+    if version > known:
+        raise certain(
+            path,
+            f"its schema is version {version}, and this library knows {known}",
+            "upgrade callback_middleware to the release that wrote it",
+        )
+    return int(version)
+
+
+def _migrate(path: Path, connection: sqlite3.Connection) -> None:
+    steps = migrations.steps()
+    if _check_version(path, connection) == len(steps):
+        return
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        # Again, because another process may have been here first.
+        for number, step in enumerate(steps, 1):
+            if number > _check_version(path, connection):
+                for statement in migrations.statements(step):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    with closing(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")) as cursor:
+        cursor.fetchall()

@@ -1,0 +1,142 @@
+"""What the file says of deliveries: the statements that operators' questions become."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from callback_middleware.delivery import Delivery
+from callback_middleware.errors import DeliveryNotFound
+from callback_middleware.outbox.sqlite.rows import (
+    DELIVERY_COLUMNS,
+    Row,
+    delivery_of,
+    instant,
+    queued_state,
+    time_at,
+)
+from callback_middleware.retry import RetryPolicy
+from callback_middleware.selection import Selection
+from callback_middleware.states import State
+
+Policies = Callable[[int], RetryPolicy]
+
+_AT_ONCE: Final = 500
+
+_WIDTH: Final = len(DELIVERY_COLUMNS)
+_COLUMNS: Final = (
+    f"{', '.join(f'delivery.{name}' for name in DELIVERY_COLUMNS)}, "
+    "queue.due_at, queue.leased, queue.attempts, queue.run, queue.reason, "
+    "result.state, result.attempts, result.run, result.reason"
+)
+_JOINED: Final = (
+    "delivery LEFT JOIN queue ON queue.seq = delivery.seq "
+    "LEFT JOIN result ON result.delivery = delivery.seq AND result.latest = 1"
+)
+_GET: Final = f"SELECT {_COLUMNS} FROM {_JOINED} WHERE delivery.id = ?"  # noqa: S608 - names of ours
+
+# Where few of many are looked for, the way to them begins with what only they have.
+_AMONG: Final = {
+    frozenset({State.DEAD, State.CANCELLED}): "delivery.seq IN (SELECT delivery FROM result INDEXED BY result_state "
+    "WHERE latest = 1 AND state IN ('dead', 'cancelled'))",
+    frozenset({State.PENDING, State.SENDING}): "delivery.seq IN (SELECT seq FROM queue)",
+}
+
+
+def read_delivery(connection: sqlite3.Connection, delivery: UUID, policies: Policies) -> Delivery:
+    """One delivery. Raises :class:`DeliveryNotFound`."""
+    rows = connection.execute(_GET, (delivery.bytes,)).fetchall()
+    if not rows:
+        raise not_found(delivery)
+    return _delivery(rows[0], policies)
+
+
+def not_found(delivery: UUID) -> DeliveryNotFound:
+    return DeliveryNotFound(f"no delivery has the id {delivery}")
+
+
+def read_counts(connection: sqlite3.Connection) -> dict[State, int]:
+    counts = dict.fromkeys(State, 0)
+    for leased, count in connection.execute("SELECT leased, count(*) FROM queue GROUP BY leased").fetchall():
+        counts[queued_state(leased)] = count
+    ended = connection.execute(
+        "SELECT state, count(*) FROM result INDEXED BY result_state WHERE latest = 1 GROUP BY state"
+    ).fetchall()
+    for state, count in ended:
+        counts[State(state)] = count
+    return counts
+
+
+def select(
+    connection: sqlite3.Connection, selection: Selection, after: UUID | None, policies: Policies
+) -> Iterator[Delivery]:
+    """The selected deliveries, the newest first. It may be left at any time: nothing stays open between two rows.
+
+    What the statement leaves in, :meth:`Selection.matches` decides: SQLite's idea of upper and lower case, and a tag's
+    way of writing, are not to be relied on.
+    """
+    while True:
+        conditions, parameters = _conditions(selection)
+        if after is not None:
+            conditions.append("delivery.id < ?")
+            parameters.append(after.bytes)
+        where = " AND ".join(conditions) or "1"
+        rows = connection.execute(
+            f"SELECT {_COLUMNS} FROM {_JOINED} WHERE {where} ORDER BY delivery.id DESC LIMIT ?",  # noqa: S608 - ours
+            (*parameters, _AT_ONCE),
+        ).fetchall()
+        for row in rows:
+            delivery = _delivery(row, policies)
+            after = delivery.id
+            if selection.matches(delivery):
+                yield delivery
+        if len(rows) < _AT_ONCE:
+            return
+
+
+def _conditions(selection: Selection) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    parameters: list[Any] = []
+    for states, among in _AMONG.items():
+        if selection.states and states.issuperset(selection.states):
+            conditions.append(among)
+    if selection.callback is not None:
+        conditions.append("delivery.callback = ?")
+        parameters.append(selection.callback)
+    if selection.host is not None:
+        conditions.append("instr(delivery.origin, ?)")
+        parameters.append(selection.host)
+    if selection.since is not None:
+        conditions.append("delivery.created_at >= ?")
+        parameters.append(instant(selection.since))
+    if selection.until is not None:
+        conditions.append("delivery.created_at < ?")
+        parameters.append(instant(selection.until))
+    if selection.text is not None and _is_plain(selection.text):
+        conditions.append(
+            "instr(lower(delivery.url || ' ' || delivery.operation || ' ' || coalesce(delivery.tags, '') || ' ' || "
+            "coalesce(queue.reason, result.reason, '')), ?)"
+        )
+        parameters.append(selection.text.lower())
+    return conditions, parameters
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a text is written in JSON as it is, and SQLite knows its lower case."""
+    return text.isascii() and text.isprintable() and not set(text) & {'"', "\\"}
+
+
+def _delivery(row: Row, policies: Policies) -> Delivery:
+    due_at, leased, attempts, run, reason = row[_WIDTH : _WIDTH + 5]
+    if due_at is not None:
+        queued = {"state": queued_state(leased), "due_at": time_at(due_at)}
+        return delivery_of(row, policies(row[12]), attempts=attempts, run=run, reason=reason, **queued)
+    state, attempts, run, reason = row[_WIDTH + 5 :]
+    return delivery_of(row, policies(row[12]), state=State(state), attempts=attempts, run=run, reason=reason)
+
+
+def marks(values: Sequence[object]) -> str:
+    """As many question marks."""
+    return ", ".join("?" * len(values))

@@ -1,0 +1,162 @@
+"""Values as rows, and rows as values: exact, and without a look at the database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+from callback_middleware.delivery import Delivery
+from callback_middleware.destinations import Origin
+from callback_middleware.retry import RetryPolicy
+from callback_middleware.states import State
+from callback_middleware.subscription import Subscription, SubscriptionKey, SubscriptionVersion
+
+Row: TypeAlias = tuple[Any, ...]
+Pairs: TypeAlias = Sequence[tuple[str, str]]
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS_OF_A_DAY: Final = 86_400
+_MICROSECONDS: Final = 1_000_000
+
+DELIVERY_COLUMNS: Final = (
+    *("id", "operation", "callback", "method", "url", "origin", "origin_key", "headers", "body"),
+    *("created_at", "due_at", "expires_at", "retry", "deadline", "dedupe", "tags"),
+    *("subscription_key", "subscription_owner", "generation"),
+)
+
+SUBSCRIPTION_COLUMNS: Final = (
+    *("callback", "key", "owner", "generation", "operation", "method", "url", "origin", "headers"),
+    *("created_at", "expires_at", "retry", "deadline", "tags"),
+)
+
+
+def microseconds(duration: timedelta) -> int:
+    """A duration as whole microseconds."""
+    return (duration.days * _SECONDS_OF_A_DAY + duration.seconds) * _MICROSECONDS + duration.microseconds
+
+
+def instant(time: datetime) -> int:
+    """A time as whole microseconds since 1970 in UTC."""
+    return microseconds(time - EPOCH)
+
+
+def time_at(instant: int) -> datetime:
+    """The time, aware, in UTC."""
+    return EPOCH + timedelta(microseconds=instant)
+
+
+@lru_cache(maxsize=16_384)
+def origin_key(origin: Origin) -> int:
+    """A signed 64-bit hash: what is claimed in turns is compared by it alone."""
+    return int.from_bytes(blake2b(origin.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+@lru_cache(maxsize=256)
+def _pairs_text(pairs: tuple[tuple[str, str], ...]) -> str | None:
+    return json.dumps(pairs, ensure_ascii=False, separators=(",", ":")) if pairs else None
+
+
+@lru_cache(maxsize=256)
+def _pairs(text: str | None) -> tuple[tuple[str, str], ...]:
+    return () if text is None else tuple((name, value) for name, value in json.loads(text))
+
+
+def _tags_text(tags: Mapping[str, str]) -> str | None:
+    return json.dumps(dict(tags), ensure_ascii=False, separators=(",", ":")) if tags else None
+
+
+def _tags(text: str | None) -> Mapping[str, str]:
+    return {} if text is None else json.loads(text)
+
+
+def delivery_row(delivery: Delivery, retry: int) -> Row:
+    """The columns :data:`DELIVERY_COLUMNS`."""
+    version, expires = delivery.subscription, delivery.expires_at
+    return (
+        delivery.id.bytes,
+        delivery.operation,
+        delivery.callback,
+        delivery.method,
+        delivery.url,
+        delivery.origin,
+        origin_key(delivery.origin),
+        _pairs_text(tuple(delivery.headers)),
+        delivery.body,
+        instant(delivery.created_at),
+        instant(delivery.due_at),
+        None if expires is None else instant(expires),
+        retry,
+        microseconds(delivery.deadline),
+        delivery.dedupe,
+        _tags_text(delivery.tags),
+        None if version is None else version.key.key,
+        None if version is None else version.key.owner,
+        None if version is None else version.generation,
+    )
+
+
+def delivery_of(row: Row, retry: RetryPolicy, **changing: Any) -> Delivery:
+    """A delivery of the columns :data:`DELIVERY_COLUMNS` and what has changed since it was put."""
+    version = None if row[18] is None else SubscriptionVersion(SubscriptionKey(row[2], row[16], row[17]), row[18])
+    return Delivery(
+        id=UUID(bytes=row[0]),
+        operation=row[1],
+        callback=row[2],
+        method=row[3],
+        url=row[4],
+        origin=row[5],
+        headers=_pairs(row[7]),
+        body=row[8],
+        created_at=time_at(row[9]),
+        due_at=changing.pop("due_at", None) or time_at(row[10]),
+        expires_at=None if row[11] is None else time_at(row[11]),
+        retry=retry,
+        deadline=timedelta(microseconds=row[13]),
+        dedupe=row[14],
+        tags=_tags(row[15]),
+        subscription=version,
+        **changing,
+    )
+
+
+def subscription_row(subscription: Subscription, retry: int, generation: int) -> Row:
+    """The columns :data:`SUBSCRIPTION_COLUMNS`."""
+    callback, key, owner = subscription.key
+    return (
+        *(callback, key, owner, generation),
+        *(subscription.operation, subscription.method, subscription.url, subscription.origin),
+        _pairs_text(tuple(subscription.headers)),
+        instant(subscription.created_at),
+        None if subscription.expires_at is None else instant(subscription.expires_at),
+        retry,
+        microseconds(subscription.deadline),
+        _tags_text(subscription.tags),
+    )
+
+
+def subscription_of(row: Row, retry: RetryPolicy) -> Subscription:
+    """A subscription of the columns :data:`SUBSCRIPTION_COLUMNS`."""
+    return Subscription(
+        key=SubscriptionKey(*row[:3]),
+        generation=row[3],
+        operation=row[4],
+        method=row[5],
+        url=row[6],
+        origin=row[7],
+        headers=_pairs(row[8]),
+        created_at=time_at(row[9]),
+        expires_at=None if row[10] is None else time_at(row[10]),
+        retry=retry,
+        deadline=timedelta(microseconds=row[12]),
+        tags=_tags(row[13]),
+    )
+
+
+def queued_state(leased: int) -> State:
+    """What a delivery is whose row is in the queue."""
+    return State.SENDING if leased else State.PENDING
