@@ -25,7 +25,7 @@ _SETTINGS: Final = (
     "PRAGMA synchronous = FULL",
     # Kept beyond what a checkpoint needs, so that a burst does not leave its size behind for ever.
     "PRAGMA journal_size_limit = 16777216",
-    "PRAGMA wal_autocheckpoint = 2000",
+    "PRAGMA wal_autocheckpoint = 1000",
     "PRAGMA cache_size = -8000",
     "PRAGMA temp_store = MEMORY",
     "PRAGMA trusted_schema = OFF",
