@@ -16,10 +16,9 @@ import anyio
 from callback_middleware.delivery import Delivery, Verdict
 from callback_middleware.dispatcher import Dispatcher
 from callback_middleware.egress import EgressPolicy
-from callback_middleware.errors import ConfigurationError
 from callback_middleware.instrumentation.logs import LoggingObserver
 from callback_middleware.instrumentation.observers import Observers
-from callback_middleware.middleware import CallbackMiddleware
+from callback_middleware.mounted import find_middleware
 from callback_middleware.outbox.memory import MemoryOutbox
 from callback_middleware.outcomes import Answer, Attempt, AttemptRequest, Outcome, outcome_of
 from callback_middleware.planning import Skip
@@ -186,21 +185,3 @@ def capture(app: object) -> Iterator[CapturedCallbacks]:
         dispatch=False,
     ):
         yield captured
-
-
-def find_middleware(app: object) -> CallbackMiddleware:
-    """The innermost :class:`CallbackMiddleware` around an application: the one that owns its requests."""
-    if hasattr(app, "build_middleware_stack") and getattr(app, "middleware_stack", None) is None:
-        # Starlette builds it at the first request, and this comes before.
-        app.middleware_stack = app.build_middleware_stack()  # type: ignore[attr-defined]
-    found: CallbackMiddleware | None = None
-    layer: Any = getattr(app, "middleware_stack", app)
-    while layer is not None:
-        if isinstance(layer, CallbackMiddleware):
-            found = layer
-        layer = getattr(layer, "app", None)
-    if found is None:
-        raise ConfigurationError(
-            f"{type(app).__name__} has no CallbackMiddleware: app.add_middleware(CallbackMiddleware), then capture(app)"
-        )
-    return found
