@@ -626,6 +626,48 @@ async def test_deliver_due_does_what_is_due_and_leaves_the_rest(outbox: WatchedO
     assert await dispatcher.deliver_due() == 0
 
 
+async def test_deliver_due_that_is_stopped_lets_what_is_in_flight_end_and_claims_no_more(
+    outbox: WatchedOutbox, clock: VirtualClock
+) -> None:
+    go = anyio.Event()
+
+    async def slow(request: AttemptRequest) -> Outcome:
+        await go.wait()
+        return Accepted(Answer(200))
+
+    sender = ScriptedSender(slow)
+    dispatcher = Dispatcher(outbox, sender, clock=clock, concurrency=2)
+    await put(outbox, *(delivery(clock) for _ in range(3)))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(dispatcher.deliver_due)
+        await until(lambda: len(sender.sent) == 2)
+        tasks.start_soon(dispatcher.drain)
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+
+    counts = await outbox.counts()
+    assert (counts[State.DELIVERED], counts[State.PENDING], len(sender.sent)) == (2, 1, 2)
+
+
+async def test_deliver_due_that_is_stopped_hands_back_what_does_not_end_within_the_grace(
+    outbox: WatchedOutbox, clock: VirtualClock
+) -> None:
+    sender = ScriptedSender(hang)
+    one = delivery(clock)
+    await put(outbox, one)
+    dispatcher = Dispatcher(outbox, sender, clock=clock, grace=timedelta(milliseconds=1))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(dispatcher.deliver_due)
+            await until(lambda: sender.sent)
+            dispatcher.stop()
+
+    handed_back = await outbox.get(one.id)
+    assert (handed_back.state, handed_back.attempts, handed_back.due_at) == (State.PENDING, 0, clock.now())
+
+
 async def test_a_result_that_comes_after_the_lease_is_a_late_attempt(
     outbox: WatchedOutbox, clock: VirtualClock, witness: Witness
 ) -> None:

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from datetime import timedelta
 from typing import Any, Final, Literal
 from uuid import uuid4
 
@@ -20,9 +20,9 @@ from callback_middleware.capture import Capture
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import DEADLINE
 from callback_middleware.dispatcher import GRACE, Dispatcher
+from callback_middleware.dispatcher.background import Background
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError
-from callback_middleware.eventloop import LoopLocal, spawn
 from callback_middleware.identifiers import uuid7
 from callback_middleware.instrumentation.logs import LoggingObserver
 from callback_middleware.instrumentation.observers import Observers
@@ -134,7 +134,7 @@ class CallbackMiddleware:
         self._capture: Capture | None = None
         self._directory: Directory | ConfigurationError | None = None
         self._discovering = threading.Lock()
-        self._dispatchers: LoopLocal[Dispatcher] = LoopLocal()
+        self._background = Background(self.dispatcher)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -161,43 +161,43 @@ class CallbackMiddleware:
         if isinstance(self._directory, ConfigurationError):
             raise self._directory.with_traceback(None)
 
-    def start(self) -> None:
-        """Send what is due, on the running event loop, unless that happens already. Also called after every put."""
+    @property
+    def outbox(self) -> Outbox:
+        """Where its deliveries wait."""
+        return self._parts.outbox
+
+    def dispatcher(self, *, concurrency: int | None = None, grace: timedelta = GRACE) -> Dispatcher:
+        """A new dispatcher with this middleware's parts, whether or not it dispatches itself; its caller runs it.
+
+        Args:
+            concurrency: Attempts in flight at once; default the middleware's.
+            grace: How long attempts in flight may go on once it is stopping.
+
+        Raises:
+            ConfigurationError: A limit that makes no sense; or ``enabled=False``, which sends nothing.
+        """
+        if not self._enabled:
+            raise ConfigurationError("this CallbackMiddleware has enabled=False: it sends nothing")
         parts = self._parts
-        if not parts.dispatch or self._dispatchers.get() is not None:
-            return
-        dispatcher = Dispatcher(
+        return Dispatcher(
             parts.outbox,
             parts.sender,
             signer=parts.signer,
             egress=parts.egress,
             clock=parts.clock,
             observer=parts.observer,
-            concurrency=parts.concurrency,
+            concurrency=parts.concurrency if concurrency is None else concurrency,
+            grace=grace,
         )
-        self._dispatchers.set(dispatcher)
-        # Not in a task group: there is none where the server serves no lifespan, and one way is enough.
-        spawn(partial(self._dispatch, dispatcher))
 
-    async def _dispatch(self, dispatcher: Dispatcher) -> None:
-        # It may have been stopped before it began.
-        if self._dispatchers.get() is not dispatcher:
-            return
-        try:
-            await dispatcher.run()
-        finally:
-            # Whatever ended it, the next put begins anew.
-            if self._dispatchers.get() is dispatcher:
-                self._dispatchers.set(None)
+    def start(self) -> None:
+        """Send what is due, on the running event loop, unless that happens already. Also called after every put."""
+        if self._parts.dispatch:
+            self._background.start()
 
     async def stop(self) -> None:
         """Let attempts in flight end, within the grace period, and hand the rest back to the outbox."""
-        dispatcher = self._dispatchers.get()
-        if dispatcher is not None:
-            # Whoever watches a deploy that takes its time should know why.
-            logger.info("stopping: attempts in flight have %d s to end", GRACE.total_seconds())
-            await dispatcher.drain()
-            self._dispatchers.set(None)
+        await self._background.stop()
 
     async def aclose(self) -> None:
         """Close what sender and outbox hold open."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -75,7 +76,8 @@ class Dispatcher:
         )
         self._observer = Observers() if observer is None else Observers(observer)
         self._signed = signer is not None
-        self._round: Round | None = None
+        self._running = False
+        self._rounds: set[Round] = set()
 
     async def run(self) -> None:
         """Deliver what is due, and wait for more, until :meth:`stop` or cancellation.
@@ -86,30 +88,29 @@ class Dispatcher:
         Raises:
             RuntimeError: It runs already.
         """
-        if self._round is not None:
+        if self._running:
             raise RuntimeError("this dispatcher runs already: one run at a time")
-        self._round = self._new_round()
+        self._running = True
         try:
-            await self._round.run()
+            with self._new_round() as new:
+                await new.run()
         finally:
-            self._round = None
+            self._running = False
 
     def stop(self) -> None:
-        """Claim no more: :meth:`run` returns when what is in flight has ended, after ``grace`` at the latest.
+        """Claim no more: :meth:`run` and :meth:`deliver_due` return when what is in flight has ended.
 
-        On the event loop of ``run``.
+        After ``grace`` at the latest. On the event loop that they are running on.
         """
-        if self._round is not None:
-            self._round.stop()
+        for one in self._rounds:
+            one.stop()
 
     async def drain(self) -> None:
-        """:meth:`stop`, and wait until :meth:`run` is over; at once if it does not run.
-
-        On the event loop of ``run``.
-        """
-        if self._round is not None:
-            self._round.stop()
-            await self._round.over.wait()
+        """:meth:`stop`, and wait until everything is over; at once if nothing runs. On the same event loop."""
+        rounds = tuple(self._rounds)
+        self.stop()
+        for one in rounds:
+            await one.over.wait()
 
     async def deliver_due(self) -> int:
         """Attempt everything that is due now or comes due meanwhile, and return how many attempts were made.
@@ -119,10 +120,17 @@ class Dispatcher:
         Raises:
             OutboxError: The outbox failed; what is claimed is due again when its lease ends.
         """
-        return await self._new_round().run_once()
+        with self._new_round() as new:
+            return await new.run_once()
 
-    def _new_round(self) -> Round:
+    @contextmanager
+    def _new_round(self) -> Iterator[Round]:
         if not self._signed:
             self._signed = True
             logger.warning("callbacks are sent unsigned: a receiver cannot tell them from anybody's (signer=None)")
-        return Round(self._outbox, self._attempter, self._observer, self._limits)
+        new = Round(self._outbox, self._attempter, self._observer, self._limits)
+        self._rounds.add(new)
+        try:
+            yield new
+        finally:
+            self._rounds.discard(new)

@@ -90,26 +90,33 @@ class Round:
             self._news.set()
             while not self._stopping.is_set():
                 await self._turn()
-            with anyio.move_on_after(self._limits.grace.total_seconds()):
-                while self._flights:
-                    await self._turn()
+            await self._finish()
         finally:
             await self._ground()
             await self._hand_back()
             self.over.set()
 
     async def run_once(self) -> int:
-        """Pump until nothing is due and nothing in flight. Returns the number of attempts."""
+        """Pump until nothing is due and nothing in flight, or :meth:`stop`. Returns the number of attempts."""
         try:
             await self._claim()
-            while self._flights:
+            while self._flights and not self._stopping.is_set():
                 await self._next_news()
                 await self._settle()
-                await self._claim()
+                if not self._stopping.is_set():
+                    await self._claim()
+            await self._finish()
         finally:
             await self._ground()
             await self._hand_back()
+            self.over.set()
         return self._made
+
+    async def _finish(self) -> None:
+        """Let what is in flight end, for as long as ``grace`` lasts."""
+        with anyio.move_on_after(self._limits.grace.total_seconds()):
+            while self._flights:
+                await self._turn()
 
     async def _listen(self) -> None:
         while True:
