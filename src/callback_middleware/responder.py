@@ -265,7 +265,7 @@ class Responder:
         self._callbacks.end()
         left = self._callbacks.take()
         if left and isinstance(self.operation, Operation):
-            for skip in drop(self.operation, left, why).skips:
+            for skip in drop(self.operation, left, why):
                 self._capture.observer.skipped(skip)
 
     def _route(self) -> Operation | None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from callback_middleware.destinations import Origin
+from callback_middleware.planning import SubscriptionPlan, WantedNotification
 from callback_middleware.retry import RetryPolicy
 
 
@@ -69,6 +70,23 @@ class Subscription:
     tags: Mapping[str, str] = field(default_factory=dict)
     generation: int = 1
 
+    @classmethod
+    def of(cls, plan: SubscriptionPlan, *, now: datetime, retry: RetryPolicy, deadline: timedelta) -> Subscription:
+        """The subscription that a plan becomes at ``now``; ``retry`` and ``deadline`` apply where the plan has none."""
+        return cls(
+            key=SubscriptionKey(plan.callback, plan.key, plan.owner),
+            operation=plan.operation,
+            method=plan.method,
+            url=plan.destination.url,
+            origin=plan.destination.origin,
+            headers=plan.headers,
+            created_at=now,
+            expires_at=plan.expires_at(now),
+            retry=plan.retry or retry,
+            deadline=plan.deadline if plan.deadline is not None else deadline,
+            tags=plan.tags,
+        )
+
     @property
     def callback(self) -> str:
         """The callback's name."""
@@ -107,3 +125,17 @@ class Notification:
     due_at: datetime
     dedupe: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, wanted: WantedNotification, *, now: datetime) -> Notification:
+        """The notification that a handler asked for, planned at ``now``."""
+        return cls(
+            id=wanted.id,
+            key=SubscriptionKey(wanted.callback, wanted.key, wanted.owner),
+            body=wanted.body,
+            headers=wanted.headers,
+            created_at=now,
+            due_at=wanted.due(now),
+            dedupe=wanted.dedupe,
+            tags=wanted.tags,
+        )
