@@ -177,7 +177,7 @@ class CallbackMiddleware:
             ConfigurationError: A limit that makes no sense; or ``enabled=False``, which sends nothing.
         """
         if not self._enabled:
-            raise ConfigurationError("this CallbackMiddleware has enabled=False: it sends nothing")
+            raise ConfigurationError("enabled=False: this CallbackMiddleware sends nothing, and has no dispatcher")
         parts = self._parts
         return Dispatcher(
             parts.outbox,

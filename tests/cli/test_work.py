@@ -1,0 +1,252 @@
+"""``callback-middleware work`` in this process; its signals are seen in ``tests/acceptance/test_worker.py``."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, NoReturn
+
+import anyio
+import anyio.lowlevel
+import pytest
+from click.testing import CliRunner, Result
+
+from callback_middleware import CallbackMiddleware, EgressPolicy, MemoryOutbox, RetryPolicy, SQLiteOutbox, State
+from callback_middleware.asgi import Receive, Scope, Send
+from callback_middleware.cli import command
+from callback_middleware.clock import SystemClock
+from callback_middleware.delivery import DEADLINE, Delivery
+from callback_middleware.identifiers import uuid7
+from callback_middleware.outcomes import Answer, AttemptRequest, Outcome, outcome_of
+from callback_middleware.ports import Batch
+from callback_middleware.senders.aiohttp import AiohttpSender
+
+
+class KeepingSender:
+    """A sender that keeps what it was given."""
+
+    def __init__(self) -> None:
+        self.requests: list[AttemptRequest] = []
+        self.in_flight = self.most_in_flight = 0
+        self.closed = 0
+
+    async def send(self, request: AttemptRequest, *, egress: EgressPolicy, deadline: timedelta) -> Outcome:
+        self.requests.append(request)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        self.in_flight -= 1
+        return outcome_of(Answer(200))
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+class PretendingOutbox(MemoryOutbox):
+    """An outbox in memory that says it is durable."""
+
+    durable: ClassVar[bool] = True
+
+    def __repr__(self) -> str:
+        return "PretendingOutbox()"
+
+
+async def untouched(scope: Scope, receive: Receive, send: Send) -> NoReturn:
+    raise AssertionError("a worker serves nothing, and runs no lifespan")
+
+
+@pytest.fixture
+def sender() -> KeepingSender:
+    return KeepingSender()
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module that can be imported as ``shop``."""
+    module = ModuleType("shop")
+    monkeypatch.setitem(sys.modules, "shop", module)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return module
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """The command sets it for its process."""
+    logger = logging.getLogger("callback_middleware")
+    before = logger.level
+    yield
+    logger.setLevel(before)
+
+
+def mount(module: ModuleType, **options: Any) -> CallbackMiddleware:
+    app = CallbackMiddleware(untouched, **options)
+    vars(module)["app"] = app
+    return app
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(command, ["work", "shop:app", *arguments])
+
+
+def put(outbox: SQLiteOutbox | MemoryOutbox, count: int) -> None:
+    now = SystemClock().now()
+
+    async def put_them() -> None:
+        await outbox.put(
+            Batch(
+                [
+                    Delivery(
+                        id=uuid7(now, number.to_bytes(10, "big")),
+                        operation="POST /invoices/",
+                        callback="invoice_notification",
+                        method="POST",
+                        url=f"https://{number}.example/events",
+                        origin=f"https://{number}.example:443",
+                        headers=(),
+                        body=b"{}",
+                        created_at=now,
+                        due_at=now,
+                        retry=RetryPolicy.fixed(60),
+                        deadline=DEADLINE,
+                    )
+                    for number in range(count)
+                ]
+            )
+        )
+        await outbox.aclose()
+
+    anyio.run(put_them)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("dispatch", [True, False])
+def test_once_delivers_what_is_due_and_exits(
+    loop: str, dispatch: bool, module: ModuleType, sender: KeepingSender, tmp_path: Path
+) -> None:
+    """Whether or not the application dispatches itself; and its lifespan is not run."""
+    outbox = SQLiteOutbox(tmp_path / "callbacks.db")
+    put(outbox, 3)
+    mount(module, outbox=outbox, sender=sender, dispatch=dispatch)
+
+    result = invoke("--once", "--loop", loop)
+
+    assert (result.exit_code, result.output) == (0, ""), result.exception
+    assert len(sender.requests) == 3
+    assert anyio.run(outbox.counts)[State.DELIVERED] == 3
+    assert sender.closed
+
+
+@pytest.mark.parametrize(("arguments", "most"), [([], 2), (["--concurrency", "3"], 3)])
+def test_concurrency_is_the_middlewares_unless_it_is_given(
+    arguments: list[str], most: int, module: ModuleType, sender: KeepingSender
+) -> None:
+    outbox = PretendingOutbox()
+    put(outbox, 9)
+    mount(module, outbox=outbox, sender=sender, concurrency=2)
+
+    assert invoke("--once", *arguments).exit_code == 0
+
+    assert (sender.most_in_flight, len(sender.requests)) == (most, 9)
+
+
+def test_one_line_says_what_begins_and_one_that_it_has_ended(
+    module: ModuleType, sender: KeepingSender, caplog: pytest.LogCaptureFixture
+) -> None:
+    mount(module, outbox=PretendingOutbox(), sender=sender)
+    invoke("--once")
+    first, *_, last = [record.getMessage() for record in caplog.records]
+    assert first.startswith("worker ")
+    assert first.endswith(" delivers what shop:app puts in PretendingOutbox()")
+    assert last.endswith(" of shop:app has ended")
+
+
+def test_the_log_has_what_was_asked_for(
+    module: ModuleType, sender: KeepingSender, caplog: pytest.LogCaptureFixture
+) -> None:
+    mount(module, outbox=PretendingOutbox(), sender=sender)
+    invoke("--once", "--log-level", "error")
+    assert caplog.records == []
+
+
+def refusal(*arguments: str) -> str:
+    result = invoke(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_an_outbox_in_another_process_memory_is_refused(module: ModuleType) -> None:
+    mount(module)
+    message = refusal()
+    assert "shop:app: MemoryOutbox is not durable" in message
+    assert "outbox=SQLiteOutbox('callbacks.db')" in message
+
+
+def test_a_middleware_that_is_disabled_is_refused(module: ModuleType) -> None:
+    mount(module, outbox=PretendingOutbox(), enabled=False)
+    assert "shop:app: enabled=False: this CallbackMiddleware sends nothing" in refusal()
+
+
+def test_an_application_that_is_not_there_is_refused(module: ModuleType) -> None:
+    assert "shop has no attribute 'app'" in refusal()
+
+
+def test_a_sender_that_cannot_work_on_the_event_loop_is_refused_before_it_fails_an_attempt(
+    module: ModuleType,
+) -> None:
+    outbox = PretendingOutbox()
+    put(outbox, 1)
+    mount(module, outbox=outbox, sender=AiohttpSender())
+    assert "shop:app: AiohttpSender runs on asyncio only" in refusal("--loop", "trio")
+    assert anyio.run(outbox.counts)[State.PENDING] == 1
+
+
+def test_an_event_loop_that_is_not_installed_is_refused(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert refusal("--loop", "trio") == "Error: --loop trio needs trio: pip install trio\n"
+
+
+def test_once_an_outbox_that_fails_is_told_and_not_waited_for(module: ModuleType, tmp_path: Path) -> None:
+    mount(module, outbox=SQLiteOutbox(tmp_path / "nowhere" / "callbacks.db"))
+    result = invoke("--once")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: shop:app: ")
+    assert str(tmp_path / "nowhere") in result.stderr
+
+
+@pytest.mark.parametrize("wrong", [["--concurrency", "0"], ["--grace", "-1"], ["--loop", "uvloop"]])
+def test_an_option_that_makes_no_sense_is_refused(wrong: list[str], module: ModuleType) -> None:
+    result = invoke(*wrong)
+    assert result.exit_code == 2
+    assert wrong[0] in result.stderr
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *script.split(" ", 1)], capture_output=True, text=True, check=False)  # noqa: S603 - ours
+
+
+def test_it_runs_as_a_module() -> None:
+    ran = run("-m callback_middleware")
+    assert "Usage: " in ran.stdout + ran.stderr
+    assert "work" in ran.stdout + ran.stderr
+
+
+def test_without_click_it_says_which_extra_to_install() -> None:
+    ran = run("-c import sys; sys.modules['click'] = None; from callback_middleware.__main__ import main; main()")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == (
+        "Error: the command needs click, which an extra brings: pip install 'callback_middleware[cli]'\n"
+    )
+
+
+def test_another_module_that_is_missing_is_no_missing_extra() -> None:
+    ran = run("-c import sys; sys.modules['anyio'] = None; from callback_middleware.__main__ import main; main()")
+    assert ran.returncode == 1
+    assert "import of anyio halted" in ran.stderr
