@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo demo-serve test check format compat bench clean
+.PHONY: demo demo-serve test check format compat bench soak clean
 .DEFAULT_GOAL := test
 
 $(VENV)/.created:
@@ -50,6 +50,9 @@ format: $(VENV)/.development
 
 compat: $(VENV)/.development  ## Other frameworks, versions and servers, each in an environment of its own.
 	$(BIN)/python -m pytest tests/compat
+
+soak: $(VENV)/.development  ## Crashes and power cuts, over and over; CRASH_SEED=n repeats a run of crashes.
+	$(BIN)/python -m pytest tests/soak -rP
 
 bench: $(VENV)/.bench  ## The figures of docs/benchmarks.md.
 	$(BIN)/python -m benchmarks

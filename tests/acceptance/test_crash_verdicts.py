@@ -1,0 +1,184 @@
+"""What finds out whether something was lost finds it: every fault, made up, and nothing where there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from callback_middleware import Attempt, Delivery, Outcome, RetryPolicy, State
+from callback_middleware.destinations import Origin
+from callback_middleware.outcomes import Accepted, Answer, Phase, TimedOut
+from crashing.journal import Entry, Journal, in_flight, outlived, results
+from crashing.verdict import Evidence, Faults, Reception, Result, Stored, judge
+
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+ONE, OTHER = UUID(int=1), UUID(int=2)
+ACCEPTED = Accepted(Answer(200))
+LATE = TimedOut(Phase.HEADERS)
+
+
+def delivery(identifier: UUID, state: State = State.DELIVERED) -> Delivery:
+    return Delivery(
+        id=identifier,
+        operation="POST /single",
+        callback="invoice_notification",
+        method="POST",
+        url="http://127.0.0.1:8001/invoices/1",
+        origin=Origin("http://127.0.0.1:8001"),
+        created_at=NOON,
+        due_at=NOON,
+        retry=RetryPolicy(),
+        deadline=timedelta(seconds=1),
+        state=state,
+    )
+
+
+def attempt(outcome: Outcome = ACCEPTED, *, number: int = 1, run: int = 1) -> Attempt:
+    return Attempt(
+        delivery=ONE, run=run, number=number, started_at=NOON, duration=timedelta(milliseconds=2), outcome=outcome
+    )
+
+
+KEPT = Evidence(
+    acknowledged={"a", "b"},
+    received=[Reception(ONE, "a"), Reception(OTHER, "b")],
+    stored=[Stored("a", delivery(ONE), [attempt()]), Stored("b", delivery(OTHER), [attempt()])],
+    results=[Result(ONE, 1), Result(OTHER, 1)],
+)
+
+
+def told(*attempts: Attempt, times: int = 1, **changes: Any) -> Evidence:
+    """``KEPT``, but with these attempts of the first delivery, which came so often."""
+    received = [Reception(ONE, "a")] * times + [Reception(OTHER, "b")]
+    return replace(KEPT, received=received, stored=[Stored("a", delivery(ONE), attempts), KEPT.stored[1]], **changes)
+
+
+FAULTY = {
+    "an acknowledged one that the outbox does not have": (
+        replace(KEPT, stored=KEPT.stored[:1], received=KEPT.received[:1]),
+        Faults(missing=frozenset("b"), never_received=frozenset("b")),
+    ),
+    "an acknowledged one that was not sent": (
+        replace(KEPT, received=KEPT.received[1:]),
+        Faults(never_received=frozenset("a")),
+    ),
+    "one that was sent and is not stored": (
+        replace(KEPT, received=[*KEPT.received, Reception(UUID(int=3), "c")]),
+        Faults(unstored=frozenset({UUID(int=3)})),
+    ),
+    "two deliveries of one request": (
+        replace(KEPT, stored=[*KEPT.stored, Stored("a", delivery(UUID(int=3)))]),
+        Faults(doubled=frozenset("a")),
+    ),
+    "one that is left over": (
+        replace(KEPT, stored=[Stored("a", delivery(ONE, State.SENDING)), KEPT.stored[1]]),
+        Faults(unsettled=frozenset({ONE})),
+    ),
+    "two terminal results of one run": (
+        replace(KEPT, results=[Result(ONE, 1), Result(ONE, 1)]),
+        Faults(two_results=frozenset({ONE})),
+    ),
+    "a run that went on after it had ended": (
+        told(attempt(), attempt(number=2), times=2, interrupted=[ONE]),
+        Faults(two_results=frozenset({ONE})),
+    ),
+    "one duplicate more than attempts that were interrupted": (
+        told(attempt(), times=3, interrupted=[ONE, OTHER]),
+        Faults(unexplained=frozenset({ONE})),
+    ),
+}
+
+FAULTLESS = {
+    "everything once": KEPT,
+    "one that was stored and not acknowledged": replace(KEPT, acknowledged={"a"}),
+    "one that nobody acknowledged and nobody stored": replace(KEPT, acknowledged=set(), stored=[], received=[]),
+    "a duplicate of an attempt that was interrupted": told(attempt(), times=2, interrupted=[ONE]),
+    "a duplicate of an attempt that outlived its lease": told(attempt(), attempt(), times=2, outlived=[ONE]),
+    "a duplicate of an attempt that failed after it was heard": told(attempt(LATE), attempt(number=2), times=2),
+    "a late result that was not applied": told(attempt(), attempt(), times=2, outlived=[ONE]),
+    "a result of each run": told(
+        attempt(), attempt(run=2), times=2, interrupted=[ONE], results=[Result(ONE, 1), Result(ONE, 2)]
+    ),
+}
+
+
+@pytest.mark.parametrize(("evidence", "faults"), FAULTY.values(), ids=FAULTY)
+def test_a_fault_is_found_and_no_other(evidence: Evidence, faults: Faults) -> None:
+    assert judge(evidence) == faults
+    assert faults
+
+
+@pytest.mark.parametrize("evidence", FAULTLESS.values(), ids=FAULTLESS)
+def test_where_there_is_no_fault_none_is_found(evidence: Evidence) -> None:
+    assert not judge(evidence), judge(evidence)
+
+
+def test_duplicates_are_those_that_came_once_more() -> None:
+    assert KEPT.duplicates == 0
+    assert told(times=3).duplicates == 2
+
+
+def test_faults_are_shown_with_their_number_and_the_first_of_them() -> None:
+    faults = Faults(missing=frozenset("abcd"), two_results=frozenset({ONE}))
+    assert str(faults) == f"4 missing (a, b, c …); 1 two results ({ONE} …)"
+    assert str(Faults()) == "no faults"
+
+
+def test_what_was_written_before_a_kill_is_read_after_it(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "journal")) as journal:
+        journal.write("claimed", ONE, OTHER, at=1.5)
+        journal.write("result", ONE, number=2)
+        first, second, third = journal.read()
+    assert first[2:] == ("claimed", str(ONE), 0)
+    assert second == (1.5, first.process, "claimed", str(OTHER), 0)
+    assert third[2:] == ("result", str(ONE), 2)
+    assert third.at <= time.monotonic()
+
+
+def test_a_line_that_a_kill_has_cut_in_two_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with closing(Journal(path)) as journal:
+        journal.write("began", ONE)
+        path.write_bytes(path.read_bytes()[:-4])
+        journal.write("began", OTHER)
+        (entry,) = journal.read()
+    assert entry.subject == str(OTHER)
+
+
+def entries(*events: tuple[float, int, str, UUID]) -> Sequence[Entry]:
+    return [Entry(at, process, what, str(subject)) for at, process, what, subject in events]
+
+
+def test_in_flight_is_what_this_process_has_begun_and_not_ended() -> None:
+    journal = entries(
+        (1, 7, "began", ONE), (2, 8, "began", OTHER), (3, 7, "ended", ONE), (4, 7, "began", ONE), (5, 7, "began", OTHER)
+    )
+    assert sorted(in_flight(journal, 7)) == [ONE, OTHER]
+    assert in_flight(journal, 8) == [OTHER]
+    assert in_flight(journal, 9) == []
+
+
+def test_an_attempt_outlives_its_lease_when_it_ends_that_long_after_its_own_claim() -> None:
+    lease = timedelta(seconds=3)
+    journal = entries(
+        (1, 7, "claimed", ONE),
+        (3.9, 7, "ended", ONE),
+        (4, 7, "claimed", ONE),
+        (5, 8, "claimed", ONE),
+        (7.5, 7, "ended", ONE),
+        (7.6, 8, "ended", ONE),
+    )
+    assert outlived(journal, lease) == [ONE]
+
+
+def test_results_are_those_that_were_applied() -> None:
+    journal = entries((1, 7, "result", ONE), (2, 8, "late", ONE))
+    assert results(journal) == [Result(ONE, 0)]

@@ -1,0 +1,124 @@
+"""Clients that ask without pause, and note what they own: the recorder."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from random import Random
+from typing import Final
+
+import anyio
+import h11
+from anyio.abc import ByteStream
+
+from crashing.news import News
+
+SHAPES: Final = ("single", "wrapped", "chunked", "sized")
+"""The paths of the service: how their responses come."""
+
+CLIENTS: Final = 48
+"""Connections, each with a request in flight but for moments."""
+
+
+class Clients:
+    """Many clients of one port, behind which processes come and go.
+
+    Args:
+        port: Where the service listens.
+        receivers: Where callbacks are asked for, one or the other.
+        chance: Which shape and which receiver.
+
+    Attributes:
+        acknowledged: Each request whose whole 2xx response was read, by its id, and its shape.
+        answers: How many whole responses had each status.
+    """
+
+    def __init__(self, port: int, receivers: Sequence[str], chance: Random) -> None:
+        self.acknowledged: dict[str, str] = {}
+        self.answers: Counter[int] = Counter()
+        self.news = News()
+        self._port = port
+        self._receivers = receivers
+        self._chance = chance
+        self._numbers = itertools.count()
+        self._ending = False
+        self._ended = 0
+        # Requests that are sent and not answered, on connections that this service process has answered before: so
+        # it has taken them, and they do not merely wait until a process is there.
+        self.in_flight = 0
+
+    async def run(self) -> None:
+        """Ask until :meth:`end`."""
+        async with anyio.create_task_group() as tasks:
+            for _ in range(CLIENTS):
+                tasks.start_soon(self._client)
+
+    async def end(self) -> None:
+        """Ask no more, and return when everything that was asked is answered."""
+        self._ending = True
+        await self.news.until(lambda: self._ended == CLIENTS, "all clients are answered")
+
+    async def acknowledge(self, count: int, *, in_flight: int = 0) -> None:
+        """Return when so many more requests are acknowledged, at a moment with so many in flight."""
+        goal = len(self.acknowledged) + count
+        await self.news.until(
+            lambda: len(self.acknowledged) >= goal and self.in_flight >= in_flight,
+            f"{goal} requests are acknowledged, and {in_flight} in flight",
+        )
+
+    async def _client(self) -> None:
+        while not self._ending:
+            # Whatever way a connection to a process ends that is killed: what was not read whole, nobody owns.
+            with suppress(OSError, anyio.BrokenResourceError, anyio.EndOfStream, h11.RemoteProtocolError):
+                async with await anyio.connect_tcp("127.0.0.1", self._port) as stream:
+                    await self._ask_on(stream)
+        self._ended += 1
+        self.news.tell()
+
+    async def _ask_on(self, stream: ByteStream) -> None:
+        connection = h11.Connection(h11.CLIENT)
+        known = False
+        while not self._ending:
+            shape = self._chance.choice(SHAPES)
+            request = f"{shape}-{next(self._numbers)}"
+            await stream.send(_request(connection, shape, request, self._chance.choice(self._receivers)))
+            self.in_flight += known
+            try:
+                self.news.tell()
+                status = await _whole_response(stream, connection)
+            finally:
+                self.in_flight -= known
+            self.answers[status] += 1
+            if 200 <= status < 300:
+                self.acknowledged[request] = shape
+            self.news.tell()
+            known = True
+            if connection.our_state is h11.MUST_CLOSE:
+                return
+            connection.start_next_cycle()
+
+
+def _request(connection: h11.Connection, shape: str, request: str, receiver: str) -> bytes:
+    body = json.dumps({"id": request}).encode()
+    head = h11.Request(
+        method="POST",
+        target=f"/{shape}?callback_url={receiver}",
+        headers=[("host", "api.example"), ("content-type", "application/json"), ("content-length", str(len(body)))],
+    )
+    return b"".join(connection.send(event) or b"" for event in (head, h11.Data(body), h11.EndOfMessage()))
+
+
+async def _whole_response(stream: ByteStream, connection: h11.Connection) -> int:
+    """The status, as soon as the last byte is read that makes the response whole, by its length or its last chunk."""
+    status = 0
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            connection.receive_data(await stream.receive())
+        elif isinstance(event, h11.Response):
+            status = event.status_code
+        elif isinstance(event, h11.EndOfMessage):
+            return status

@@ -1,0 +1,88 @@
+"""What services write down as it happens, so that it can be read when they are dead."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID
+
+from crashing.verdict import Result
+
+_END = "."
+
+
+class Entry(NamedTuple):
+    """One event.
+
+    Attributes:
+        at: Seconds of the machine's monotonic clock.
+        process: Whose.
+        what: ``claimed``, ``began`` and ``ended`` of an attempt; ``result`` and ``late`` of a settlement that applied
+            and that did not; ``struck`` of a process that is about to kill or stop itself.
+        subject: The delivery's id; of ``struck`` the process.
+        number: The run; of ``struck`` the requests in flight.
+    """
+
+    at: float
+    process: int
+    what: str
+    subject: str
+    number: int = 0
+
+
+class Journal:
+    """A file that several processes append to. What was written is there, however its process ends."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # Appended by one system call each, which no other process's comes between.
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def write(self, what: str, *subjects: object, number: int = 0, at: float | None = None) -> None:
+        """Note the same of each of these, now or at another time."""
+        begin = f"\n{time.monotonic() if at is None else at} {os.getpid()} {what}"
+        # A kill may cut a line in two: each begins on a line of its own, and only one that has its end counts.
+        os.write(self._descriptor, "".join(f"{begin} {subject} {number} {_END}" for subject in subjects).encode())
+
+    def read(self) -> Sequence[Entry]:
+        """Everything so far, in order."""
+        lines = (line.split(" ") for line in self._path.read_text().splitlines())
+        return [
+            Entry(float(at), int(process), what, subject, int(number))
+            for at, process, what, subject, number, _ in (line for line in lines if line[-1] == _END)
+        ]
+
+
+def in_flight(entries: Sequence[Entry], process: int) -> Sequence[UUID]:
+    """The deliveries whose attempts this process has begun and not ended, each as often as that is so."""
+    flights: Counter[str] = Counter()
+    for entry in entries:
+        if entry.process == process and entry.what in ("began", "ended"):
+            flights[entry.subject] += 1 if entry.what == "began" else -1
+    return [UUID(subject) for subject in flights.elements()]
+
+
+def outlived(entries: Sequence[Entry], lease: timedelta) -> Sequence[UUID]:
+    """The deliveries of attempts that ended when their lease had ended: another worker may have made them too."""
+    claimed: dict[tuple[int, str], float] = {}
+    found: list[UUID] = []
+    for entry in entries:
+        key = entry.process, entry.subject
+        if entry.what == "claimed":
+            claimed[key] = entry.at
+        elif entry.what == "ended" and entry.at - claimed[key] >= lease.total_seconds():
+            found.append(UUID(entry.subject))
+    return found
+
+
+def results(entries: Sequence[Entry]) -> Sequence[Result]:
+    """Every terminal result that was applied."""
+    return [Result(UUID(entry.subject), entry.number) for entry in entries if entry.what == "result"]

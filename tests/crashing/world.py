@@ -1,0 +1,248 @@
+"""One outbox, the clients and the receiver that outlive every process on it, and the account of what came of it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+from uuid import UUID
+
+import anyio
+import anyio.to_thread
+
+from callback_middleware import SQLiteOutbox, State
+from callback_middleware.selection import Selection
+from crashing import services
+from crashing.clients import Clients
+from crashing.journal import Entry, Journal, in_flight, outlived, results
+from crashing.mortality import LEASE
+from crashing.news import seen
+from crashing.receiver import Receiver, receiving
+from crashing.services import Service
+from crashing.settings import CROWD, Settings
+from crashing.verdict import Evidence, Faults, Stored, judge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What one seeded round came to.
+
+    Attributes:
+        shapes: How many requests of each shape were acknowledged.
+        answers: How many whole responses had each status.
+        crowds: The requests in flight whenever a process was killed or stopped.
+    """
+
+    seed: int
+    evidence: Evidence
+    faults: Faults
+    shapes: Counter[str]
+    answers: Counter[int]
+    crowds: Sequence[int]
+
+    def __str__(self) -> str:
+        evidence = self.evidence
+        shapes = ", ".join(f"{count} {shape}" for shape, count in sorted(self.shapes.items()))
+        return (
+            f"seed {self.seed}: {len(evidence.acknowledged)} acknowledged ({shapes}), {len(evidence.stored)} stored, "
+            f"{len(evidence.received)} received; killed or stopped with {', '.join(map(str, self.crowds))} in flight; "
+            f"{len(evidence.interrupted)} attempts interrupted, {len(evidence.outlived)} outlived their lease, "
+            f"{evidence.duplicates} duplicates; {self.faults}"
+        )
+
+    def assert_kept(self, *, kills: int) -> None:
+        """Fail unless every promise was kept, and the round was one: so many kills, each with a crowd in flight."""
+        assert not self.faults, self
+        assert len(self.crowds) == kills
+        assert min(self.crowds) >= CROWD
+        assert set(self.answers) == {200}
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """What stays while processes come and go.
+
+    Attributes:
+        seed: Of everything that is left to chance here.
+        outbox: Path of the outbox's file; None for processes that have theirs in memory.
+    """
+
+    seed: int
+    outbox: Path | None
+    chance: Random
+    clients: Clients
+    receiver: Receiver
+    journal: Journal
+    _settings: Settings
+    _listening: socket.socket
+    _crowds: list[int] = field(default_factory=list)
+    _interrupted: list[UUID] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def web(self, **settings: Any) -> AsyncIterator[Service]:
+        """A web process, set up so."""
+        async with services.web(self._set(settings), self._listening) as service:
+            yield service
+
+    @asynccontextmanager
+    async def worker(self, **settings: Any) -> AsyncIterator[Service]:
+        """A worker process, set up so."""
+        async with services.worker(self._set(settings)) as service:
+            yield service
+
+    async def kill(self, service: Service) -> None:
+        """SIGKILL it, at the next moment with enough requests in flight."""
+        await self.clients.acknowledge(0, in_flight=CROWD)
+        self._crowds.append(self.clients.in_flight)
+        service.kill()
+        await service.ended()
+        self._interrupted += in_flight(self.journal.read(), service.process)
+
+    async def killed_itself(self, service: Service) -> None:
+        """Return when it has."""
+        await service.ended()
+        entries = self.journal.read()
+        struck = [entry for entry in entries if entry.what == "struck" and entry.process == service.process]
+        assert struck, "the process ended before the moment at which it was to kill itself"
+        self._crowds.append(struck[0].number)
+        self._interrupted += in_flight(entries, service.process)
+
+    async def stop(self, service: Service) -> None:
+        """SIGSTOP it, at the next moment with enough requests in flight, and at which it does not write.
+
+        Stopped in the middle of a transaction it would keep everybody out of the file: no fence helps against that.
+        """
+        await self.clients.acknowledge(0, in_flight=CROWD)
+        self._crowds.append(self.clients.in_flight)
+        service.stop()
+        await service.stopped()
+        while not self._is_free():
+            service.resume()
+            service.stop()
+            await service.stopped()
+
+    async def stopped_itself(self, service: Service) -> None:
+        """Return when it has."""
+        await service.stopped()
+        await self.clients.acknowledge(0, in_flight=CROWD)
+        self._crowds.append(self.clients.in_flight)
+
+    async def noted(self, holds: Callable[[Sequence[Entry]], bool], what: str) -> None:
+        """Return when this holds of the journal. Fails if it never does."""
+
+        async def look() -> bool:
+            return holds(self.journal.read())
+
+        await seen(look, what)
+
+    async def drain(self) -> None:
+        """End the clients, and return when the outbox has nothing left to do. Fails if it never comes to that."""
+        await self.clients.end()
+        if self.outbox is None:
+            return
+        log = await _opened(self.outbox)
+
+        async def look() -> bool:
+            counts = await log.counts()
+            return not counts[State.PENDING] and not counts[State.SENDING]
+
+        await seen(look, "everything in the outbox is delivered")
+        await log.aclose()
+
+    async def account(self) -> Account:
+        """Judge. Every process must have ended."""
+        await self.receiver.silence()
+        entries = self.journal.read()
+        evidence = Evidence(
+            acknowledged=frozenset(self.clients.acknowledged),
+            received=tuple(self.receiver.received),
+            stored=() if self.outbox is None else await _stored(self.outbox),
+            results=results(entries),
+            interrupted=tuple(self._interrupted),
+            outlived=outlived(entries, LEASE),
+        )
+        account = Account(
+            seed=self.seed,
+            evidence=evidence,
+            faults=judge(evidence),
+            shapes=Counter(self.clients.acknowledged.values()),
+            answers=self.clients.answers,
+            crowds=tuple(self._crowds),
+        )
+        print(account)  # noqa: T201 - pytest shows it if the test fails
+        return account
+
+    def _set(self, settings: dict[str, Any]) -> Settings:
+        given: dict[str, Any] = {"journal": self._settings.journal, "outbox": self._settings.outbox, **settings}
+        return Settings(**given)
+
+    def _is_free(self) -> bool:
+        """Whether the outbox's file can be written now."""
+        with closing(sqlite3.connect(str(self.outbox), timeout=0, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            connection.execute("ROLLBACK")
+            return True
+
+
+@asynccontextmanager
+async def world(directory: Path, seed: int, *, durable: bool = True) -> AsyncIterator[World]:
+    """A receiver, and clients that ask from the first moment until they are ended.
+
+    Args:
+        directory: Empty; for the files.
+        seed: Of everything that is left to chance here.
+        durable: Whether the outbox is a file.
+    """
+    print(f"seed {seed}")  # noqa: T201 - whoever sees it fail wants to see it again
+    outbox = directory / "outbox.db" if durable else None
+    journal = Journal(directory / "journal")
+    chance = Random(seed)  # noqa: S311 - it is to be the same chance again
+    with closing(journal), socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
+        async with receiving() as receiver, anyio.create_task_group() as tasks:
+            clients = Clients(listening.getsockname()[1], receiver.urls, chance)
+            tasks.start_soon(clients.run)
+            yield World(
+                seed=seed,
+                outbox=outbox,
+                chance=chance,
+                clients=clients,
+                receiver=receiver,
+                journal=journal,
+                _settings=Settings(journal=str(directory / "journal"), outbox=None if outbox is None else str(outbox)),
+                _listening=listening,
+            )
+            tasks.cancel_scope.cancel()
+
+
+async def _opened(path: Path) -> SQLiteOutbox:
+    # It looks at the machine's clocks when it is made, which is no loop's business.
+    return await anyio.to_thread.run_sync(SQLiteOutbox, path)
+
+
+async def _stored(path: Path) -> Sequence[Stored]:
+    """Everything that the outbox has, as its log tells it."""
+    log = await _opened(path)
+    stored: list[Stored] = []
+    after = None
+    while True:
+        page = await log.search(Selection(), limit=500, after=after)
+        for found in page.deliveries:
+            delivery = await log.get(found.id)
+            stored.append(
+                Stored(json.loads(delivery.body or b"")["invoice"], delivery, await log.attempts(delivery.id))
+            )
+        after = page.more
+        if after is None:
+            break
+    await log.aclose()
+    return stored
