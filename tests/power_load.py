@@ -54,13 +54,15 @@ class Load:
         self._chance = Random(seed)  # noqa: S311 - chance that repeats
 
     async def run(self, puts: int | None) -> None:
-        """Put this many batches; None for without end."""
+        """Put this many batches, None for without end, and attempt whatever is due once."""
         async with anyio.create_task_group() as worker:
             worker.start_soon(self._work)
             async with anyio.create_task_group() as producers:
                 for producer in range(PRODUCERS):
                     producers.start_soon(self._produce, producer, puts)
             worker.cancel_scope.cancel()
+        while await self._attempt():
+            pass
 
     async def _produce(self, producer: int, puts: int | None) -> None:
         number = producer
@@ -72,16 +74,19 @@ class Load:
 
     async def _work(self) -> None:
         while True:
-            claims = await self._outbox.claim(CLAIMED_AT_ONCE, LEASE, per_origin=CLAIMED_AT_ONCE, busy={})
-            if not claims:
+            if not await self._attempt():
                 await self._outbox.wait(timedelta(seconds=1))
-                continue
-            settlements = [self._settlement(claim) for claim in claims]
-            applied = await self._outbox.settle(settlements)
-            for settlement in settlements:
-                if settlement.fence in applied and isinstance(settlement.verdict, Delivered | Dead):
-                    verdict = type(settlement.verdict).__name__.lower()
-                    self._acknowledge(f"{verdict} {settlement.fence.delivery}")
+
+    async def _attempt(self) -> bool:
+        """Claim and settle what is due; False if nothing was."""
+        claims = await self._outbox.claim(CLAIMED_AT_ONCE, LEASE, per_origin=CLAIMED_AT_ONCE, busy={})
+        settlements = [self._settlement(claim) for claim in claims]
+        applied = await self._outbox.settle(settlements)
+        for settlement in settlements:
+            if settlement.fence in applied and isinstance(settlement.verdict, Delivered | Dead):
+                verdict = type(settlement.verdict).__name__.lower()
+                self._acknowledge(f"{verdict} {settlement.fence.delivery}")
+        return bool(claims)
 
     def _batch(self, name: str) -> Batch:
         """One to four deliveries; their tags say of which batch they are, and how many it has."""

@@ -52,9 +52,7 @@ def judge(path: Path, promises: Iterable[str], *, backend: str = "asyncio") -> V
         deliveries = anyio.run(work_on, backend=backend)
     except* OutboxError as errors:
         broken = tuple(map(str, errors.exceptions))
-    with closing(sqlite3.connect(path)) as connection:
-        unsound = tuple(complaint for (complaint,) in connection.execute("PRAGMA integrity_check") if complaint != "ok")
-    return Verdict(broken_promises(expected, deliveries), broken + unsound + torn_batches(deliveries))
+    return Verdict(broken_promises(expected, deliveries), broken + unsound(path) + torn_batches(deliveries))
 
 
 async def everything(outbox: SQLiteOutbox) -> Sequence[Delivery]:
@@ -72,6 +70,15 @@ def broken_promises(promises: Iterable[str], deliveries: Iterable[Delivery]) -> 
     kept = {f"{delivery.state} {delivery.id}" for delivery in deliveries}
     kept |= {f"put {delivery.tags['batch']}" for delivery in deliveries}
     return tuple(promise for promise in promises if promise not in kept)
+
+
+def unsound(path: Path) -> tuple[str, ...]:
+    """What SQLite finds wrong with a file."""
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            return tuple(found for (found,) in connection.execute("PRAGMA integrity_check") if found != "ok")
+    except sqlite3.DatabaseError as error:
+        return (str(error),)
 
 
 def torn_batches(deliveries: Iterable[Delivery]) -> tuple[str, ...]:
