@@ -12,7 +12,7 @@ from callback_middleware.errors import OutboxUnavailable
 from callback_middleware.instrumentation.logs import LoggingObserver
 from callback_middleware.outcomes import Answer, Attempt, Outcome, Phase, Rejected, Unreachable
 from callback_middleware.planning import Skip
-from callback_middleware.ports import Observer
+from callback_middleware.ports import Batch, Observer
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.testing import VirtualClock
 from callback_middleware.values import Reason
@@ -53,7 +53,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 
 
 def test_put_names_the_delivery_and_when_it_is_due(observer: Observer, caplog: pytest.LogCaptureFixture) -> None:
-    observer.put([DELIVERY])
+    observer.put(Batch([DELIVERY]))
 
     assert told(caplog) == [("DEBUG", f"{NAME} is stored, and due 2030-01-01T00:01:00+00:00")]
 
@@ -114,7 +114,12 @@ def test_a_skip_is_a_warning_unless_somebody_decided_it(
 ) -> None:
     observer.skipped(Skip("POST /invoices/", "invoice_notification", reason, "no such field", id=DELIVERY.id))
 
-    decided = {Reason.NOT_REQUESTED: "DEBUG", Reason.STATUS: "INFO", Reason.DUPLICATE: "INFO"}
+    decided = {
+        Reason.NOT_REQUESTED: "DEBUG",
+        Reason.STATUS: "INFO",
+        Reason.DUPLICATE: "INFO",
+        Reason.NOBODY_SUBSCRIBED: "INFO",
+    }
     level = decided.get(reason, "WARNING")
     assert told(caplog) == [
         (level, f"callback invoice_notification of POST /invoices/ is not sent: {reason} (no such field) [{ID}]")
@@ -122,7 +127,7 @@ def test_a_skip_is_a_warning_unless_somebody_decided_it(
 
 
 def test_what_was_lost_is_told_loudly_one_by_one(observer: Observer, caplog: pytest.LogCaptureFixture) -> None:
-    observer.lost([DELIVERY, replace(DELIVERY, id=UUID(int=2))], OutboxUnavailable("disk full"))
+    observer.lost(Batch([DELIVERY, replace(DELIVERY, id=UUID(int=2))]), OutboxUnavailable("disk full"))
 
     lines = told(caplog)
     assert {level for level, _ in lines} == {"ERROR"}
@@ -138,9 +143,9 @@ HOSTILE = "\x1b[2J\r\nfake line\u202e" + "x" * 1000
 def test_what_strangers_chose_is_escaped_and_cut(observer: Observer, caplog: pytest.LogCaptureFixture) -> None:
     hostile = replace(DELIVERY, callback=HOSTILE, origin=HOSTILE, operation=HOSTILE)
 
-    observer.put([hostile])
+    observer.put(Batch([hostile]))
     observer.skipped(Skip(HOSTILE, HOSTILE, Reason.REFUSED, HOSTILE))
-    observer.lost([hostile], OutboxUnavailable(HOSTILE))
+    observer.lost(Batch([hostile]), OutboxUnavailable(HOSTILE))
     observer.attempted(hostile, attempt(Unreachable(Phase.SEND, HOSTILE)))
     for verdict in (Delivered(), Retry(timedelta(), HOSTILE), Dead(HOSTILE), Released()):
         observer.settled(hostile, verdict)
@@ -152,8 +157,8 @@ def test_what_strangers_chose_is_escaped_and_cut(observer: Observer, caplog: pyt
 
 
 def test_nothing_private_is_told_at_any_level(observer: Observer, caplog: pytest.LogCaptureFixture) -> None:
-    observer.put([DELIVERY])
-    observer.lost([DELIVERY], OutboxUnavailable("down"))
+    observer.put(Batch([DELIVERY]))
+    observer.lost(Batch([DELIVERY]), OutboxUnavailable("down"))
     observer.attempted(DELIVERY, attempt(Rejected(Answer(500, (("x", "hidden-answer"),), b"hidden-answer"))))
     for verdict in (Delivered(), Retry(timedelta()), Dead("expired"), Released()):
         observer.settled(DELIVERY, verdict)

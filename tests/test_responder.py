@@ -28,7 +28,7 @@ from callback_middleware.recording import CaptureLimits
 from callback_middleware.responder import respond
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.sources.discovery import UNROUTED, Unrouted
-from callback_middleware.staging import callbacks_of
+from callback_middleware.staging import Catalogue, callbacks_of
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -109,12 +109,12 @@ class Watching:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
 
-    def put(self, deliveries: Sequence[Delivery]) -> None: ...
+    def put(self, batch: Batch) -> None: ...
 
     def skipped(self, skip: Skip) -> None:
         self.recorder.skips.append(skip)
 
-    def lost(self, deliveries: Sequence[Delivery], error: Exception) -> None:
+    def lost(self, batch: Batch, error: Exception) -> None:
         self.recorder.losses.append(error)
 
     def attempted(self, delivery: Any, attempt: Any) -> None: ...
@@ -134,6 +134,7 @@ def capture_for(recorder: Recorder, directory: OneOperation, **changes: Any) -> 
     ids = count(1)
     parts: dict[str, Any] = {
         "directory": directory,
+        "catalogue": Catalogue(lambda: directory.operations),
         "outbox": recorder,
         "egress": EgressPolicy(),
         "retry": RetryPolicy(),

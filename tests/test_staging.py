@@ -40,17 +40,17 @@ def callbacks(body: Body | None = REQUIRED, parameters: Sequence[CallbackParamet
 def test_what_is_staged_has_the_id_that_send_returns() -> None:
     ours = callbacks()
     staged = [ours.send("paid", {"n": 1}), ours.send("paid", {"n": 2})]
-    taken = ours.take()
+    taken = ours.take_staged()
     assert [one.id for one in taken] == [one.id for one in staged]
     assert [one.body for one in taken] == [b'{"n":1}', b'{"n":2}']
-    assert ours.take() == []
+    assert ours.take_staged() == []
 
 
 def test_nothing_is_staged_by_a_send_that_raises() -> None:
     ours = callbacks()
     with pytest.raises(CallbackNotFound):
         ours.send("unpaid", {})
-    assert ours.take() == []
+    assert ours.take_staged() == []
 
 
 def test_an_operation_without_callbacks_says_where_to_declare_them() -> None:
@@ -66,19 +66,19 @@ def test_a_body_for_a_callback_without_one_is_refused() -> None:
 def test_an_optional_body_may_be_left_out() -> None:
     ours = callbacks(OPTIONAL)
     ours.send("paid")
-    assert ours.take()[0].body is None
+    assert ours.take_staged()[0].body is None
 
 
 def test_none_is_a_body_where_one_is_required() -> None:
     ours = callbacks(REQUIRED)
     ours.send("paid", None)
-    assert ours.take()[0].body == b"null"
+    assert ours.take_staged()[0].body == b"null"
 
 
 def test_parameters_go_by_wire_name_or_python_name() -> None:
     ours = callbacks(None, PARAMETERS)
     ours.send("paid", params={"x_tenant": "a", "page": 2})
-    assert ours.take()[0].params == {"X-Tenant": "a", "page": 2}
+    assert ours.take_staged()[0].params == {"X-Tenant": "a", "page": 2}
 
 
 def test_an_undeclared_parameter_is_refused_with_those_there_are() -> None:
@@ -128,14 +128,14 @@ def test_options_are_kept() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     ours.send("paid", delay=timedelta(minutes=1), dedupe="k", tags={"invoice": "7"})
     ours.send("paid", at=at)
-    first, second = ours.take()
+    first, second = ours.take_staged()
     assert (first.delay, first.dedupe, first.tags) == (timedelta(minutes=1), "k", {"invoice": "7"})
     assert (second.delay, second.at) == (None, at)
 
 
 def test_after_the_request_has_ended_nothing_is_staged() -> None:
     ours = callbacks(None)
-    ours.end()
+    ours.close()
     with pytest.raises(PlanningError, match="has ended"):
         ours.send("paid")
 
@@ -143,4 +143,4 @@ def test_after_the_request_has_ended_nothing_is_staged() -> None:
 def test_disabled_it_takes_everything_and_stages_nothing() -> None:
     ours = Callbacks(None, new_id=lambda: UUID(int=1), enabled=False)
     assert ours.send("whatever", object()).id == UUID(int=1)
-    assert ours.take() == []
+    assert ours.take_staged() == []

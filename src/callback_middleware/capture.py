@@ -1,27 +1,35 @@
-"""What the requests of one mounted middleware share, and the last step of each: plans become deliveries and are put."""
+"""What the requests of one mounted middleware share, and the last step of each: what was planned is put."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Final
 from uuid import UUID
 
-import anyio
-
+from callback_middleware.asgi import Scope
 from callback_middleware.delivery import Delivery
 from callback_middleware.egress import EgressPolicy
-from callback_middleware.errors import OutboxError, OutboxUncertain
-from callback_middleware.planning import Planned, Skip
+from callback_middleware.errors import OutboxError, OutboxUnavailable, OutboxUncertain, SubscriptionExists
+from callback_middleware.planning import Planned, Skip, Verb
 from callback_middleware.ports import Batch, Clock, Observer, Outbox, PutReport
+from callback_middleware.putting import put
 from callback_middleware.recording import CaptureLimits
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.sources.discovery import Directory
-from callback_middleware.values import Reason
+from callback_middleware.staging import Catalogue
+from callback_middleware.subscription import Notification, Subscription, SubscriptionKey
+from callback_middleware.values import Reason, excerpt
 
-_UNCERTAIN_PAUSE: Final = 0.05
-"""Seconds between two puts of one batch whose first outcome is unknown."""
+logger = logging.getLogger("callback_middleware")
+
+
+@dataclass(slots=True)
+class _Spell:
+    """How much was told of the spell that the outbox is down."""
+
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +38,7 @@ class Capture:
 
     Attributes:
         directory: Which operation a request belongs to.
+        catalogue: Every callback that the application documents.
         outbox: Where deliveries are put.
         egress: Asked about the text of every destination.
         retry: For callbacks that declare none.
@@ -39,11 +48,13 @@ class Capture:
         clock: Says when a delivery was planned.
         new_id: Makes the ids of deliveries.
         put_timeout: Seconds that a response waits for the outbox.
-        respond: Whether a failing outbox turns a success into a 503; else the loss is told to the observer alone.
+        respond: Whether a client is told instead of a success that its callbacks are not stored; else the observer is
+            told alone.
         on_put: Called after every put: somebody must dispatch.
     """
 
     directory: Directory
+    catalogue: Catalogue
     outbox: Outbox
     egress: EgressPolicy
     retry: RetryPolicy
@@ -55,40 +66,77 @@ class Capture:
     put_timeout: float
     respond: bool
     on_put: Callable[[], None]
+    _spell: _Spell = field(default_factory=_Spell, init=False)
 
-    async def store(self, planned: Planned) -> OutboxError | None:
-        """Put what was planned, and tell the observer of it and of what was skipped. The error is a value here."""
+    def refuses(self, scope: Scope, outage: OutboxUnavailable) -> bool:
+        """Whether a request must not reach its handler: it documents callbacks, and they could not be stored.
+
+        Decided without I/O; told to the log once for as long as the outbox is down.
+        """
+        if not self.respond or self.directory.rematch(scope) is None:
+            return False
+        if not self._spell.told:
+            self._spell.told = True
+            logger.error(
+                "the outbox is down, and requests that document callbacks are answered 503 until it works again (%s)",
+                excerpt(str(outage)),
+            )
+        return True
+
+    def batch(self, planned: Planned) -> Batch | None:
+        """What is to be put of what was planned; None for nothing."""
+        if not planned.anything:
+            return None
+        now, retry, deadline = self.clock.now(), self.retry, self.deadline
+        return Batch(
+            [Delivery.of(one, now=now, retry=retry, deadline=deadline) for one in planned.plans],
+            [Subscription.of(one, now=now, retry=retry, deadline=deadline) for one in planned.subscriptions],
+            [Notification.of(one, now=now) for one in planned.notifications],
+            [SubscriptionKey(one.callback, one.key, one.owner) for one in planned.ends],
+        )
+
+    async def store(self, planned: Planned, batch: Batch | None) -> OutboxError | SubscriptionExists | None:
+        """Put a batch, and tell the observer of it and of everything that is skipped. The error is a value here."""
         for skip in planned.skips:
             self.observer.skipped(skip)
-        if not planned.plans:
+        if batch is None:
             return None
-        now = self.clock.now()
-        deliveries = [Delivery.of(one, now=now, retry=self.retry, deadline=self.deadline) for one in planned.plans]
         try:
-            report = await self._put(Batch(deliveries))
+            report = await put(self.outbox, batch, seconds=self.put_timeout)
         except Exception as error:  # noqa: BLE001 - an engine that raises what it should not has stored nothing for sure
-            self.observer.lost(deliveries, error)
-            return error if isinstance(error, OutboxError) else OutboxUncertain(f"the outbox raised {error!r}")
-        again = frozenset(report.duplicates)
-        for delivery in deliveries:
-            if delivery.id in again:
-                self.observer.skipped(_duplicate(delivery))
-        self.observer.put([delivery for delivery in deliveries if delivery.id not in again])
+            self.observer.lost(batch, error)
+            if isinstance(error, OutboxError | SubscriptionExists):
+                return error
+            return OutboxUncertain(f"the outbox raised {error!r}")
+        self._spell.told = False
+        if report.duplicates or report.unsubscribed:
+            for skip in _left_out(planned, report):
+                self.observer.skipped(skip)
+            batch = _without(batch, frozenset((*report.duplicates, *report.unsubscribed)))
+        self.observer.put(batch)
         self.on_put()
         return None
 
-    async def _put(self, batch: Batch) -> PutReport:
-        """Put, shielded from the request's cancellation; an unknown outcome is put again: ids make that safe."""
-        with anyio.move_on_after(self.put_timeout, shield=True):
-            while True:
-                try:
-                    return await self.outbox.put(batch)
-                except OutboxUncertain:
-                    await anyio.sleep(_UNCERTAIN_PAUSE)
-        raise OutboxUncertain(f"the outbox did not say within {self.put_timeout} s whether it stored the batch")
+
+def _left_out(planned: Planned, report: PutReport) -> Iterator[Skip]:
+    """What the outbox did not take, and why."""
+    duplicates, unsubscribed = frozenset(report.duplicates), frozenset(report.unsubscribed)
+    # The dedupe key itself stays out of the detail: it is often the client's own, and a log is no place for it.
+    used = "its dedupe key was used in the last 24 hours"
+    for plan in planned.plans:
+        if plan.id in duplicates:
+            yield Skip(plan.operation, plan.callback, Reason.DUPLICATE, used, id=plan.id)
+    for one in planned.notifications:
+        if one.id in duplicates:
+            yield Skip(one.operation, one.callback, Reason.DUPLICATE, used, id=one.id, verb=Verb.NOTIFY)
+        elif one.id in unsubscribed:
+            detail = f"its owner has no subscription of the key {excerpt(one.key)}"
+            yield Skip(one.operation, one.callback, Reason.NOBODY_SUBSCRIBED, detail, id=one.id, verb=Verb.NOTIFY)
 
 
-def _duplicate(delivery: Delivery) -> Skip:
-    # The key itself stays out of the detail: it is often the client's own, and a log is no place for it.
-    detail = "its dedupe key was used in the last 24 hours"
-    return Skip(delivery.operation, delivery.callback, Reason.DUPLICATE, detail, id=delivery.id)
+def _without(batch: Batch, ids: frozenset[UUID]) -> Batch:
+    return replace(
+        batch,
+        deliveries=[one for one in batch.deliveries if one.id not in ids],
+        notify=[one for one in batch.notify if one.id not in ids],
+    )

@@ -29,18 +29,16 @@ from callback_middleware.instrumentation.observers import Observers
 from callback_middleware.lifespan import serve_lifespan
 from callback_middleware.outbox.memory import MemoryOutbox
 from callback_middleware.ports import Clock, Observer, Outbox, Sender, Signer
+from callback_middleware.putting import PUT_TIMEOUT
 from callback_middleware.recording import CaptureLimits
 from callback_middleware.responder import respond
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.senders.httpx import HttpxSender
 from callback_middleware.sources.discovery import Directory, discover
 from callback_middleware.sources.wrappers import routed
-from callback_middleware.staging import SCOPE_KEY, Callbacks
+from callback_middleware.staging import SCOPE_KEY, Callbacks, Catalogue
 
 logger = logging.getLogger("callback_middleware")
-
-PUT_TIMEOUT: Final = 5.0
-"""Seconds that a response waits for the outbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +76,9 @@ class CallbackMiddleware:
         openapi: An OpenAPI 3.0, 3.1 or 3.2 document: a mapping, or the path of a JSON or YAML file.
         dispatch: Whether this process sends what it put; False where a worker does.
         concurrency: Attempts in flight at once.
-        on_outbox_failure: ``"respond"`` turns a success whose callback could not be stored into a 503;
-            ``"log"`` forwards it and tells the log alone.
+        on_outbox_failure: ``"respond"`` turns a success whose callback could not be stored into a 503 (a 409 where
+            another owner has subscribed the key), and refuses requests that document callbacks while the outbox is
+            known to be down; ``"log"`` forwards everything and tells the log alone.
         observer: Told what happens, beside the log.
         clock: Says what time it is.
         strict: Refuse every spelling of an expression outside the specification's grammar.
@@ -234,9 +233,10 @@ class CallbackMiddleware:
         if capture is None:
             if not isinstance(self._directory, Directory):
                 raise ConfigurationError("a request came before the application's callbacks were compiled")
-            parts = self._parts
+            parts, directory = self._parts, self._directory
             capture = self._capture = Capture(
-                directory=self._directory,
+                directory=directory,
+                catalogue=Catalogue(lambda: directory.operations),
                 outbox=parts.outbox,
                 egress=parts.egress,
                 retry=parts.retry,

@@ -220,16 +220,22 @@ class Signer(Protocol):
 class Observer(Protocol):
     """Told what happens. It must not block; what it raises is logged and goes no further."""
 
-    def put(self, deliveries: Sequence[Delivery]) -> None:
-        """These are in the outbox."""
+    def put(self, batch: Batch) -> None:
+        """This is in the outbox. What the outbox left out is not in it, and is told to :meth:`skipped`.
+
+        Each of ``batch.notify`` is a delivery of that id by now; where it goes, the outbox knows.
+        """
         ...
 
     def skipped(self, skip: Skip) -> None:
-        """A callback is not sent, and why."""
+        """A callback is not sent (or not subscribed, notified, unsubscribed), and why."""
         ...
 
-    def lost(self, deliveries: Sequence[Delivery], error: Exception) -> None:
-        """These were to be put, and the outbox failed."""
+    def lost(self, batch: Batch, error: Exception) -> None:
+        """This was to be put, and is not, as far as one can know.
+
+        The outbox failed, or with :class:`~callback_middleware.errors.SubscriptionExists` refused a key.
+        """
         ...
 
     def attempted(self, delivery: Delivery, attempt: Attempt) -> None:

@@ -1,48 +1,46 @@
 """The request path: one exchange, captured while it passes through, and put before it is complete.
 
 Messages pass as they came, chunk for chunk and in order. Two things are changed, on operations that document
-callbacks and nowhere else: ``http.response.start`` waits for the next message, and the message that completes the
-response for the client waits for ``Outbox.put``. Which message that is follows RFC 9112, section 6.3: a client
-knows that a response is whole from its status, its request's method or ``Content-Length``, and does not wait for
-the last ASGI message.
+callbacks or whose handlers take their ``Callbacks``, and nowhere else: ``http.response.start`` waits for the next
+message, and the message that completes the response for the client waits for ``Outbox.put``.
 """
 
 from __future__ import annotations
 
 import enum
-import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import anyio
 
+from callback_middleware.answers import DOWN, answer_to
 from callback_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from callback_middleware.capture import Capture
-from callback_middleware.errors import OutboxError
+from callback_middleware.completion import WHOLE_FILES, content_length, ends_at_start
+from callback_middleware.errors import OutboxError, SubscriptionExists
 from callback_middleware.exchange import Exchange
-from callback_middleware.operations import Callback, Operation
-from callback_middleware.planning import Wanted, drop, plan
+from callback_middleware.operations import Operation
+from callback_middleware.planning import Asked, drop, plan, reads_request
 from callback_middleware.recording import Recording, RequestTap
 from callback_middleware.sources.discovery import UNROUTED, Unrouted
 from callback_middleware.staging import SCOPE_KEY, Callbacks
 
 logger = logging.getLogger("callback_middleware")
 
-_BODILESS: Final = frozenset({204, 304})
-
-_WHOLE_FILES: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
-
 _OVER: Final[Scope] = {}
 """Stands for the scope of a request that is over."""
 
-_UNAVAILABLE: Final = json.dumps(
-    {"detail": "The request was carried out, but its callback could not be stored."}
-).encode()
+UNDOCUMENTED: Final = Operation("ANY", "(documents no callback)", ())
+"""Stands for an operation that documents nothing, and whose handler stages all the same: it notifies."""
 
 
 async def respond(capture: Capture, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve one ``http`` request through ``app``."""
+    """Serve one ``http`` request through ``app``, or refuse it while its callbacks could not be stored."""
+    outage = capture.outbox.outage
+    if outage is not None and capture.refuses(scope, outage):
+        await DOWN.send(send)
+        return
     outer = scope.get(SCOPE_KEY)
     if isinstance(outer, Responder):
         outer.stand_aside()
@@ -72,8 +70,8 @@ class _Phase(enum.Enum):
 class Responder:
     """One request: the ``receive`` and ``send`` that its application gets, and the owner of its callbacks.
 
-    While ``operation`` is None everything passes: the route documents no callbacks, or another instance further in
-    owns them.
+    While ``operation`` is None everything passes: the route documents no callbacks and nobody has taken any in hand,
+    or another instance further in owns them.
     """
 
     # What most requests never change is kept in the class: making a responder is all that many of them pay for.
@@ -98,8 +96,18 @@ class Responder:
         if self._callbacks is None:
             # An inner middleware may have handed on a copy of the scope; the handler's own is the one that was routed.
             self._scope = scope
-            self._callbacks = Callbacks(self._route(), new_id=self._capture.new_id)
+            operation = self._route()
+            self._callbacks = Callbacks(operation, new_id=self._capture.new_id, catalogue=self._capture.catalogue)
+            if operation is None:
+                self._hold()
         return self._callbacks
+
+    def _hold(self) -> None:
+        """From now on this is a request like those that document callbacks."""
+        self.operation = UNDOCUMENTED
+        if self._status:
+            # Its start has passed, and perhaps all of it: a stream, or a background task.
+            self._phase = _Phase.STREAMING
 
     def stand_aside(self) -> None:
         """Another instance, further in, owns this request."""
@@ -116,7 +124,11 @@ class Responder:
 
     async def send(self, message: Message) -> None:
         phase = self._phase
-        if self.operation is None or phase is _Phase.COMMITTED:
+        if self.operation is None:
+            # Kept for who takes the callbacks in hand only after the start has passed.
+            self._status = message.get("status", self._status)
+            await self._send(message)
+        elif phase is _Phase.COMMITTED:
             await self._send(message)
         elif phase is _Phase.WAITING:
             await self._begin(message)
@@ -128,17 +140,17 @@ class Responder:
             # Early hints and the like come before the response.
             await self._send(message)
             return
+        self._status = int(message["status"])
         operation = self._route()
         if operation is None:
             await self._send(message)
             return
         self._start = message
         self._phase = _Phase.HELD
-        self._status = int(message["status"])
         self._headers = list(message.get("headers", ()))
-        self._expected = _content_length(self._headers)
+        self._expected = content_length(self._headers)
         self._response = Recording(self._capture.limits.response_body) if operation.needs.response_body else None
-        if self._scope["method"] == "HEAD" or self._status in _BODILESS or self._expected == 0:
+        if ends_at_start(self._scope["method"], self._status, self._expected):
             await self._commit(operation)
             await self._release()
 
@@ -164,7 +176,7 @@ class Responder:
     def _completes(self, message: Message) -> bool:
         """Whether the client has the whole response once it has this message. Records what passes."""
         kind = message["type"]
-        if kind in _WHOLE_FILES:
+        if kind in WHOLE_FILES:
             if self._response is not None:
                 # The server reads the file itself: its content never passes here.
                 self._response.truncate()
@@ -180,38 +192,42 @@ class Responder:
                 return True
         return not message.get("more_body", False)
 
-    async def _commit(self, operation: Operation) -> OutboxError | None:
+    async def _commit(self, operation: Operation) -> OutboxError | SubscriptionExists | None:
         """Plan and put what is to be sent; on return the client may have the whole response.
 
         Unless an error is returned: then it has a part of it already, and the callbacks are not stored.
         """
         self._phase = _Phase.COMMITTED
-        staged = None if self._callbacks is None else self._callbacks.take()
+        staged = None if self._callbacks is None else self._callbacks.take_staged()
         if not (operation.automatic if staged is None else staged):
             return None
         error = await self._store(operation, staged)
-        if error is None or not self._capture.respond or self._start is None:
-            return error if self._capture.respond else None
+        if error is None or not self._capture.respond:
+            return None
+        if self._start is None:
+            return error
         self._phase = _Phase.REFUSED
-        await self._refuse()
+        await answer_to(error).send(self._send)
         return None
 
-    async def _store(self, operation: Operation, staged: Sequence[Wanted] | None) -> OutboxError | None:
+    async def _store(
+        self, operation: Operation, staged: Sequence[Asked] | None
+    ) -> OutboxError | SubscriptionExists | None:
         capture = self._capture
-        callbacks = operation.automatic if staged is None else [one.callback for one in staged]
         try:
-            exchange = await self._exchange(operation, callbacks)
+            exchange = await self._exchange(operation, staged)
             planned = plan(operation, exchange, staged, egress=capture.egress, new_id=capture.new_id)
+            batch = capture.batch(planned)
         except Exception:
             # Nothing that a request holds raises here. A mistake of ours must not become the application's.
             logger.exception("%s: its callbacks are not sent: planning them failed", operation)
             return None
-        return await capture.store(planned)
+        return await capture.store(planned, batch)
 
-    async def _exchange(self, operation: Operation, callbacks: Iterable[Callback]) -> Exchange:
-        """The exchange as far as these callbacks need it. Reads the rest of the request only for one that does."""
+    async def _exchange(self, operation: Operation, staged: Sequence[Asked] | None) -> Exchange:
+        """The exchange as far as this needs it. Reads the rest of the request only where that is needed."""
         request, response = None, self._response
-        if any(one.needs.request_body and self._status in one.options.on for one in callbacks):
+        if reads_request(operation, staged, self._status):
             request = self._tapped().recording
             if not request.ended:
                 await self._tapped().drain(self._capture.limits.drain_seconds)
@@ -226,12 +242,6 @@ class Responder:
             response_truncated=response is not None and response.truncated,
         )
 
-    async def _refuse(self) -> None:
-        # Without Retry-After: the handler has done its work, and a client that tries again would have it done twice.
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_UNAVAILABLE))]
-        await self._send({"type": "http.response.start", "status": 503, "headers": headers})
-        await self._send({"type": "http.response.body", "body": _UNAVAILABLE})
-
     async def finish(self) -> None:
         """The application returned."""
         operation = self.operation
@@ -242,7 +252,7 @@ class Responder:
                 await self._release()
             elif self._phase is _Phase.COMMITTED and self._callbacks is not None:
                 # A background task staged these after the response was complete.
-                late = self._callbacks.take()
+                late = self._callbacks.take_staged()
                 if late:
                     await self._store(operation, late)
         self._end("the application returned without a response")
@@ -262,8 +272,8 @@ class Responder:
         self._scope = _OVER
         if self._callbacks is None:
             return
-        self._callbacks.end()
-        left = self._callbacks.take()
+        self._callbacks.close()
+        left = self._callbacks.take_staged()
         if left and isinstance(self.operation, Operation):
             for skip in drop(self.operation, left, why):
                 self._capture.observer.skipped(skip)
@@ -282,10 +292,3 @@ class Responder:
         if self._tap is None:
             self._tap = RequestTap(self._receive, self._capture.limits.request_body)
         return self._tap
-
-
-def _content_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
-    for name, value in headers:
-        if name.lower() == b"content-length":
-            return int(value) if value.isdigit() else None
-    return None

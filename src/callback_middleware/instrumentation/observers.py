@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from callback_middleware.delivery import Delivery, Verdict
 from callback_middleware.outcomes import Attempt
 from callback_middleware.planning import Skip
-from callback_middleware.ports import Observer
+from callback_middleware.ports import Batch, Observer
 
 logger = logging.getLogger("callback_middleware")
 
@@ -20,14 +20,14 @@ class Observers:
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
-    def put(self, deliveries: Sequence[Delivery]) -> None:
-        self._tell(lambda observer: observer.put(deliveries))
+    def put(self, batch: Batch) -> None:
+        self._tell(lambda observer: observer.put(batch))
 
     def skipped(self, skip: Skip) -> None:
         self._tell(lambda observer: observer.skipped(skip))
 
-    def lost(self, deliveries: Sequence[Delivery], error: Exception) -> None:
-        self._tell(lambda observer: observer.lost(deliveries, error))
+    def lost(self, batch: Batch, error: Exception) -> None:
+        self._tell(lambda observer: observer.lost(batch, error))
 
     def attempted(self, delivery: Delivery, attempt: Attempt) -> None:
         self._tell(lambda observer: observer.attempted(delivery, attempt))

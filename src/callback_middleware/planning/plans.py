@@ -55,7 +55,13 @@ class SubscriptionPlan:
 
     def expires_at(self, now: datetime) -> datetime | None:
         """When it is over by itself if it is put at ``now``; None for never."""
-        return now + self.expires if isinstance(self.expires, timedelta) else self.expires
+        if not isinstance(self.expires, timedelta):
+            return self.expires
+        try:
+            return now + self.expires
+        except OverflowError:
+            # Beyond the calendar, as with timedelta.max.
+            return None
 
     def replaces(self, end: WantedEnd) -> bool:
         """Whether it is what that would end."""

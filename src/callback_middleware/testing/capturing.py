@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +22,9 @@ from callback_middleware.mounted import find_middleware
 from callback_middleware.outbox.memory import MemoryOutbox
 from callback_middleware.outcomes import Answer, Attempt, AttemptRequest, Outcome, outcome_of
 from callback_middleware.planning import Skip
+from callback_middleware.ports import Batch, PutReport
 from callback_middleware.states import State
+from callback_middleware.subscription import Subscription
 from callback_middleware.testing.clock import VirtualClock
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,7 +38,7 @@ class Sent:
     """One callback that was stored to be sent.
 
     Attributes:
-        id: What ``send`` returned, and the ``webhook-id`` that the receiver would see.
+        id: What ``send`` or ``notify`` returned, and the ``webhook-id`` that the receiver would see.
         callback: Its name.
         method: HTTP method, upper case.
         url: The whole destination.
@@ -55,6 +57,11 @@ class Sent:
     tags: Mapping[str, str]
     due_at: datetime
 
+    @classmethod
+    def of(cls, one: Delivery) -> Sent:
+        """What a test sees of a delivery."""
+        return cls(one.id, one.callback, one.method, one.url, dict(one.headers), one.body, one.tags, one.due_at)
+
     @property
     def json(self) -> Any:
         """The body, parsed."""
@@ -65,18 +72,21 @@ class CapturedCallbacks:
     """What an application's callbacks came to while :func:`capture` was active.
 
     Attributes:
-        sent: Every callback that was stored to be sent, in order.
-        skipped: Every callback that was not, with its reason.
+        sent: Every callback that was stored to be sent, in order; notifications too.
+        subscribed: Every subscription that was stored, in order, whatever became of it since.
+        skipped: Every callback that was not sent or subscribed, with its reason.
         attempts: Every attempt of :meth:`drain`, in order.
         clock: Stands still unless it is told to move; :meth:`drain` moves it.
+        outbox: What ``await notify(outbox, …)`` takes in the test of a job.
     """
 
     def __init__(self) -> None:
         self.sent: list[Sent] = []
+        self.subscribed: list[Subscription] = []
         self.skipped: list[Skip] = []
         self.attempts: list[Attempt] = []
         self.clock = VirtualClock(START)
-        self.outbox = MemoryOutbox(clock=self.clock)
+        self.outbox: MemoryOutbox = _Noting(self)
         self.observer = _Watcher(self)
         self._answers: list[Outcome] = []
         self._last: Outcome = outcome_of(Answer(200))
@@ -134,22 +144,32 @@ class _Scripted:
         """Nothing is open."""
 
 
+class _Noting(MemoryOutbox):
+    """Writes down what is stored: only here is it known where a notification goes."""
+
+    def __init__(self, captured: CapturedCallbacks) -> None:
+        super().__init__(clock=captured.clock)
+        self._captured = captured
+
+    async def put(self, batch: Batch) -> PutReport:
+        report = await super().put(batch)
+        self._captured.subscribed.extend(batch.subscribe)
+        self._captured.sent.extend([Sent.of(await self.get(stored)) for stored in report.stored])
+        return report
+
+
 class _Watcher:
     """Writes down what an observer is told."""
 
     def __init__(self, captured: CapturedCallbacks) -> None:
         self._captured = captured
 
-    def put(self, deliveries: Sequence[Delivery]) -> None:
-        for one in deliveries:
-            self._captured.sent.append(
-                Sent(one.id, one.callback, one.method, one.url, dict(one.headers), one.body, one.tags, one.due_at)
-            )
+    def put(self, batch: Batch) -> None: ...
 
     def skipped(self, skip: Skip) -> None:
         self._captured.skipped.append(skip)
 
-    def lost(self, deliveries: Sequence[Delivery], error: Exception) -> None: ...
+    def lost(self, batch: Batch, error: Exception) -> None: ...
 
     def attempted(self, delivery: Delivery, attempt: Attempt) -> None:  # noqa: ARG002 - the port's shape
         self._captured.attempts.append(attempt)

@@ -1,0 +1,33 @@
+"""Putting one batch, also where the outbox does not say at first whether it stored it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import anyio
+
+from callback_middleware.errors import OutboxUncertain
+from callback_middleware.ports import Batch, Outbox, PutReport
+
+PUT_TIMEOUT: Final = 5.0
+"""Seconds that a response, or a job, waits for the outbox."""
+
+_UNCERTAIN_PAUSE: Final = 0.05
+"""Seconds between two puts of one batch whose first outcome is unknown."""
+
+
+async def put(outbox: Outbox, batch: Batch, *, seconds: float = PUT_TIMEOUT) -> PutReport:
+    """Put a batch, shielded from its caller's cancellation; an unknown outcome is put again: ids make that safe.
+
+    Raises:
+        OutboxUnavailable: Certainly not stored.
+        OutboxUncertain: After so many seconds the outbox had not said whether it stored it.
+        SubscriptionExists: A key of ``batch.subscribe`` is another owner's. Nothing is stored.
+    """
+    with anyio.move_on_after(seconds, shield=True):
+        while True:
+            try:
+                return await outbox.put(batch)
+            except OutboxUncertain:
+                await anyio.sleep(_UNCERTAIN_PAUSE)
+    raise OutboxUncertain(f"the outbox did not say within {seconds} s whether it stored the batch")
