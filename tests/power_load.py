@@ -31,7 +31,7 @@ from callback_middleware.retry import RetryPolicy
 from callback_middleware.subscription import Notification, Subscription, SubscriptionKey
 
 PRODUCERS: Final = 8
-CLAIMED_AT_ONCE: Final = 16
+CLAIMED_AT_ONCE: Final = 64
 LEASE: Final = timedelta(seconds=60)
 OPERATION: Final = "POST /invoices/"
 ORIGIN: Final = "https://receiver.example:443"

@@ -57,6 +57,12 @@ def test_a_sync_does_not_vouch_for_what_came_after_it_began() -> None:
     assert contents(disk) == {b"old", b"new"}
 
 
+def test_a_directorys_sync_does_not_vouch_for_what_came_after_it_began() -> None:
+    disk = disk_after(Created("first", FILE), Created("second", OTHER), Synced(DIRECTORY, 2))
+
+    assert {frozenset(files) for files in cuts(disk)} == {frozenset({"first"}), frozenset({"first", "second"})}
+
+
 def test_a_later_write_may_be_there_without_an_earlier_one() -> None:
     disk = disk_after(*CREATED, Written(FILE, 0, b"a" * SECTOR), Written(FILE, SECTOR, b"b" * SECTOR))
 
