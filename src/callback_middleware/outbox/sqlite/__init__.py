@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -15,16 +15,14 @@ from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import Claim, Fence, Settlement
 from callback_middleware.destinations import Origin
 from callback_middleware.errors import ConfigurationError, OutboxUnavailable
-from callback_middleware.eventloop import LoopLocal
 from callback_middleware.outbox.sqlite import claims, settles
-from callback_middleware.outbox.sqlite.desk import Desk
+from callback_middleware.outbox.sqlite.claims import Claimed
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
 from callback_middleware.outbox.sqlite.log import Log
-from callback_middleware.outbox.sqlite.newsroom import NEVER, Newsroom
-from callback_middleware.outbox.sqlite.reader import Reader
+from callback_middleware.outbox.sqlite.newsroom import NEVER
+from callback_middleware.outbox.sqlite.session import Session
 from callback_middleware.outbox.sqlite.store import Store
-from callback_middleware.outbox.sqlite.writer import Job, Writer
 from callback_middleware.ports import Batch, Clock, PutReport
 from callback_middleware.verdicts import KILLED_ITS_WORKER, SUSPICIONS
 
@@ -57,9 +55,6 @@ class SQLiteOutbox(Log):
 
     durable: ClassVar[bool] = True
 
-    _writer: Writer | None
-    _desks: LoopLocal[Desk]
-
     def __init__(
         self, path: str | os.PathLike[str], *, keep: timedelta | None = KEEP, clock: Clock | None = None
     ) -> None:
@@ -73,41 +68,38 @@ class SQLiteOutbox(Log):
         # Absolute, because a program may change its folder, and messages should say which file it is.
         self._path = Path(os.path.abspath(name))  # noqa: PTH100 - `resolve` would look at the disk
         self._ground = Ground.of(clock or SystemClock())
-        self._keep = keep
-        self._begin()
-        _ALL.add(self)
+        self._session = Session(self._path, self._ground, partial(Housekeeping, keep))
+        # The thread must not outlive whoever could ask it for anything. The end of the process is the session's.
+        weakref.finalize(self, self._session.abandon).atexit = False
 
     def __repr__(self) -> str:
         return f"SQLiteOutbox({str(self._path)!r})"
 
     @property
     def outage(self) -> OutboxUnavailable | None:
-        writer = self._writer
-        return None if writer is None else writer.outage
+        return self._session.outage
 
     async def put(self, batch: Batch) -> PutReport:
-        desk = self._desks.get()
-        return await (self._new_desk() if desk is None else desk).put(batch)
+        return await self._session.desk().put(batch)
 
     async def claim(
         self, limit: int, lease: timedelta, *, per_origin: int, busy: Mapping[Origin, int]
     ) -> Sequence[Claim]:
         taken = dict(busy)
-        claimed = await self._desk().call(
-            lambda store: claims.claim(store, limit, lease, per_origin, taken),
-            undo=lambda store, claimed: claims.unclaim(store, claimed.claims),
+        claimed = await self._session.desk().call(
+            lambda store: claims.claim(store, limit, lease, per_origin, taken), undo=self._unclaim
         )
         for delivery in claimed.killers:
             logger.error("delivery %s is dead: it %s %d times", delivery, KILLED_ITS_WORKER.reason, SUSPICIONS)
         return claimed.claims
 
     async def extend(self, claims_: Sequence[Claim], lease: timedelta) -> frozenset[Fence]:
-        return await self._desk().call(lambda store: claims.extend(store, claims_, lease))
+        return await self._session.desk().call(lambda store: claims.extend(store, claims_, lease))
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[Fence]:
         if not settlements:
             return frozenset()
-        return await self._desk().call(lambda store: self._settle(store, settlements))
+        return await self._session.desk().call(lambda store: self._settle(store, settlements))
 
     async def wait(self, timeout: timedelta) -> None:  # noqa: ASYNC109 - the port's: reaching it is no error
         """Return when something was put or came due, or another process wrote, since the last wait on this event loop.
@@ -115,79 +107,25 @@ class SQLiteOutbox(Log):
         What was due before and was not claimed is no news: its caller had no room for it. Another process' news takes
         a twentieth of a second.
         """
-        writer = self._session()
-        due = writer.next_due
+        due = self._session.next_due
         until = NEVER if due is None else due
         seconds = timeout.total_seconds()
         if due is not None:
             seconds = min(seconds, (due - self._ground.now()) / 1_000_000)
-        await self._newsroom.wait(seconds, until)
+        await self._session.newsroom.wait(seconds, until, begun=self._session.watch)
 
     async def aclose(self) -> None:
         """Close the file, after all that was asked for before. It is opened again when it is used again."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            closed = Desk(writer.submit, self._newsroom)
-            await closed.call(_nothing)
-            writer.close()
-
-    def _begin(self) -> None:
-        """With nothing open: at first, and in a forked child, where threads and locks of the parent's are no more."""
-        self._writer = None
-        self._newsroom = Newsroom()
-        self._desks = LoopLocal()
-        self._reader = Reader(self._path)
-        self._opening = threading.Lock()
-
-    def _desk(self) -> Desk:
-        return self._desks.get() or self._new_desk()
-
-    def _new_desk(self) -> Desk:
-        desk = Desk(self._submit, self._newsroom)
-        self._desks.set(desk)
-        return desk
-
-    def _submit(self, job: Job) -> None:
-        self._session().submit(job)
-
-    def _session(self) -> Writer:
-        writer = self._writer
-        if writer is not None:
-            return writer
-        with self._opening:
-            writer = self._writer
-            if writer is None:
-                writer = self._writer = Writer(self._path, self._ground, self._newsroom, Housekeeping(self._keep))
-                # Its thread must not outlive whoever could ask it for anything.
-                weakref.finalize(self, writer.close)
-        return writer
+        await self._session.close()
 
     def _settle(self, store: Store, settlements: Sequence[Settlement]) -> frozenset[Fence]:
         settled = settles.settle(store, settlements)
         # Here, because whoever asked may have been cancelled meanwhile.
         if settled.due is not None:
-            self._newsroom.tell(settled.due)
+            self._session.newsroom.tell(settled.due)
         return settled.applied
 
-    def _now(self) -> int:
-        return self._ground.now()
-
-
-def _nothing(store: Store) -> None:
-    """For whoever only wants to know that all before it is done."""
-
-
-_ALL: Final[weakref.WeakSet[SQLiteOutbox]] = weakref.WeakSet()
-
-_LEFT_BEHIND: Final[list[object]] = []
-"""What a forked child must neither use nor close: closing would tidy up a file that its parent still uses."""
-
-
-def _begin_anew() -> None:
-    for outbox in list(_ALL):
-        _LEFT_BEHIND.append(outbox.__dict__.copy())
-        outbox._begin()  # noqa: SLF001 - the same module
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+    def _unclaim(self, store: Store, claimed: Claimed) -> None:
+        if claimed.claims:
+            claims.unclaim(store, claimed.claims)
+            self._session.newsroom.tell_all()

@@ -43,14 +43,14 @@ class Desk:
         self._news = news
         self._caller = Caller()
         self._gathering: _Gathering | None = None
-        self._away = False
+        self._away: _Gathering | None = None
 
     async def put(self, batch: Batch) -> PutReport:
         """Have a batch stored with all the others of this turn. What is handed over is stored, whoever is cancelled."""
         gathering = self._gathering
         if gathering is None:
             gathering = self._gathering = _Gathering(self)
-            if not self._away:
+            if self._away is None:
                 self._caller.soon(self._turn)
         batches = gathering.batches
         number = len(batches)
@@ -77,9 +77,17 @@ class Desk:
             raise call.error
         return call.result[0]
 
+    async def drain(self) -> None:
+        """Return when what was put before is stored, or has failed."""
+        last = self._gathering or self._away
+        if last is not None:
+            await last.over.wait()
+
     def returned(self, gathering: _Gathering) -> None:
         """The writer is done with what was handed over. In its thread."""
-        self._caller.call(lambda: self._welcome(gathering))
+        if not self._caller.call(lambda: self._welcome(gathering)):
+            # The loop is over, and nobody of it will come: what has gathered meanwhile goes over from here.
+            self._hand_over()
 
     def tell(self, due: int | None) -> None:
         if due is not None:
@@ -87,7 +95,7 @@ class Desk:
 
     def _welcome(self, gathering: _Gathering) -> None:
         gathering.over.set()
-        self._away = False
+        self._away = None
         if self._gathering is not None:
             self._turn()
 
@@ -98,10 +106,18 @@ class Desk:
             return
         if gathering.grows():
             self._caller.soon(self._turn)
+        else:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        gathering, self._gathering = self._gathering, None
+        if gathering is None:
             return
-        self._gathering = None
-        self._away = True
-        self._submit(gathering)
+        self._away = gathering
+        try:
+            self._submit(gathering)
+        except OutboxError as error:
+            gathering.done(error)
 
 
 class _Gathering:
@@ -112,7 +128,7 @@ class _Gathering:
         self.over = anyio.Event()
         self._desk = desk
         self._results: Sequence[Result] = ()
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._seen = 0
         self._turns = 0
 
@@ -126,18 +142,25 @@ class _Gathering:
     def run(self, store: Store) -> None:
         self._results = put_all(store, self.batches)
 
-    def done(self, error: Exception | None) -> None:
+    def done(self, error: BaseException | None) -> None:
         self._error = error
         self._desk.returned(self)
         if error is None:
-            self._desk.tell(earliest_due(self.batches))
+            # What was refused may have a time that cannot be compared.
+            self._desk.tell(
+                earliest_due(
+                    batch
+                    for batch, result in zip(self.batches, self._results, strict=True)
+                    if not isinstance(result, Exception)
+                )
+            )
 
     def result(self, number: int) -> PutReport:
         result = self._results[number] if self._error is None else self._error
         if isinstance(result, OutboxError):
             # Each who waits gets one of its own: a traceback is not to be shared.
             raise type(result)(*result.args) from result
-        if isinstance(result, Exception):
+        if isinstance(result, BaseException):
             raise result
         return result
 
@@ -148,14 +171,14 @@ class _Call(Generic[T]):
     def __init__(self, caller: Caller, work: Callable[[Store], T]) -> None:
         self.over = anyio.Event()
         self.result: list[T] = []
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self._caller = caller
         self._work = work
 
     def run(self, store: Store) -> None:
         self.result.append(self._work(store))
 
-    def done(self, error: Exception | None) -> None:
+    def done(self, error: BaseException | None) -> None:
         self.error = error
         self._caller.call(self.over.set)
 
@@ -171,5 +194,5 @@ class _Undo(Generic[T]):
         for result in self._call.result:
             self._undo(store, result)
 
-    def done(self, error: Exception | None) -> None:
+    def done(self, error: BaseException | None) -> None:
         """Nobody waits. What could not be taken back ends by itself."""

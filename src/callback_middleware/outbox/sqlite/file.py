@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,12 @@ _SETTINGS: Final = (
 )
 
 
+_MAKING: Final = threading.Lock()
+
+_WARNED: Final[set[Path]] = set()
+"""Of these it was said that they may not last: once in a process, however often they are opened."""
+
+
 def open_writer(path: Path) -> sqlite3.Connection:
     """Open the file for writing; made, private to its user, if it is not there; migrated to this version.
 
@@ -40,15 +47,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
         sqlite3.Error: SQLite could not.
     """
     _check_place(path)
-    try:
-        # Before SQLite makes it, readable by everybody.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600))
-    except OSError as error:
-        raise certain(
-            path,
-            f"it cannot be opened ({error.strerror})",
-            "create its folder, and give this process read and write permission on both",
-        ) from error
+    _make(path)
     connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
     try:
         _prepare(path, connection)
@@ -56,6 +55,27 @@ def open_writer(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _make(path: Path) -> None:
+    """Make the file, if there is none, before SQLite does, readable by everybody.
+
+    One that is there is never opened but by SQLite: to close any descriptor of a file is to give up all locks that this
+    process has on it (fcntl(2)), and another process would remove the log that a connection here still writes.
+    """
+    try:
+        # Another thread that finds it waits here until it is closed.
+        with _MAKING:
+            # A link may lead to where there is no file yet.
+            os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise certain(
+            path,
+            f"it cannot be made ({error.strerror})",
+            "give this process permission to write in its folder, or give SQLiteOutbox another path",
+        ) from error
 
 
 def _prepare(path: Path, connection: sqlite3.Connection) -> None:
@@ -71,8 +91,8 @@ def _prepare(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """Open the file for reading, in whichever thread. The writer has opened it before."""
-    connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+    """Open the file for reading, in whichever thread. The writer has opened it before; it is never made here."""
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE, isolation_level=None)
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
@@ -84,10 +104,11 @@ def _check_place(path: Path) -> None:
         raise certain(path, f"this Python has SQLite {sqlite3.sqlite_version}", f"use one with {needed} or newer")
     if not path.parent.is_dir():
         raise certain(path, f"there is no folder {path.parent}", "create it, or give SQLiteOutbox another path")
-    kind = file_system(path)
+    kind = file_system(Path(os.path.realpath(path)))
     if kind in NETWORK:
         raise certain(path, f"it is on a network file system ({kind})", "move it to a local disk")
-    if kind in PASSING:
+    if kind in PASSING and path not in _WARNED:
+        _WARNED.add(path)
         logger.warning(
             "the outbox %s is on %s: it is lost with the container, or the machine's next start, unless it lies on a "
             "volume",

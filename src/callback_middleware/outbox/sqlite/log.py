@@ -17,13 +17,12 @@ import anyio.to_thread
 from callback_middleware.delivery import Delivery
 from callback_middleware.destinations import Origin
 from callback_middleware.outbox.sqlite import changes
-from callback_middleware.outbox.sqlite.desk import Desk
+from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.housekeeping import prune
-from callback_middleware.outbox.sqlite.newsroom import Newsroom
 from callback_middleware.outbox.sqlite.outcomes import ATTEMPT_COLUMNS, attempt_of
-from callback_middleware.outbox.sqlite.reader import Reader
 from callback_middleware.outbox.sqlite.reading import Policies, not_found, read_counts, read_delivery, select
 from callback_middleware.outbox.sqlite.rows import SUBSCRIPTION_COLUMNS, instant, subscription_of
+from callback_middleware.outbox.sqlite.session import Session
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.outbox.sqlite.subscribing import IN_FORCE
 from callback_middleware.outcomes import Attempt
@@ -42,14 +41,8 @@ class Log:
     Questions are asked in a thread of their own, and see what was put before; changes are made by the writer.
     """
 
-    _reader: Reader
-    _newsroom: Newsroom
-
-    def _desk(self) -> Desk:
-        raise NotImplementedError
-
-    def _now(self) -> int:
-        raise NotImplementedError
+    _session: Session
+    _ground: Ground
 
     async def get(self, delivery: UUID) -> Delivery:
         return await self._ask(lambda connection, policies: read_delivery(connection, delivery, policies))
@@ -70,20 +63,20 @@ class Log:
     async def subscriptions(
         self, *, callback: str | None = None, limit: int = 100, after: SubscriptionKey | None = None
     ) -> Sequence[Subscription]:
-        now = self._now()
+        now = self._ground.now()
         return await self._ask(
             lambda connection, policies: _read_subscriptions(connection, policies, now, callback, limit, after)
         )
 
     async def cancel(self, delivery: UUID) -> Delivery:
-        cancelled = await self._desk().call(lambda store: changes.cancel(store, delivery))
+        cancelled = await self._session.desk().call(lambda store: changes.cancel(store, delivery))
         # It may have been a suspect that another one waited for.
-        self._newsroom.tell_all()
+        self._session.newsroom.tell_all()
         return cancelled
 
     async def replay(self, delivery: UUID) -> Delivery:
-        replayed = await self._desk().call(lambda store: changes.replay(store, delivery))
-        self._newsroom.tell_all()
+        replayed = await self._session.desk().call(lambda store: changes.replay(store, delivery))
+        self._session.newsroom.tell_all()
         return replayed
 
     async def replay_all(
@@ -102,21 +95,21 @@ class Log:
                 total += len(page.deliveries)
             elif page.deliveries:
                 ids = [delivery.id for delivery in page.deliveries]
-                total += await self._desk().call(
+                total += await self._session.desk().call(
                     partial(changes.replay_each, ids=ids, counted=counted, spacing=spacing)
                 )
-                self._newsroom.tell_all()
+                self._session.newsroom.tell_all()
             if page.more is None:
                 return total
             after = page.more
 
     async def prune(self, before: datetime, *, limit: int = 500) -> int:
-        return await self._desk().call(lambda store: prune(store, instant(before), limit))
+        return await self._session.desk().call(lambda store: prune(store, instant(before), limit))
 
     async def _ask(self, question: Callable[[sqlite3.Connection, Policies], T]) -> T:
         # What was put before is committed, and there is a file of this version.
-        await self._desk().call(_opened)
-        return await anyio.to_thread.run_sync(self._reader.ask, question)
+        await self._session.desk().call(_opened)
+        return await anyio.to_thread.run_sync(self._session.reader.ask, question)
 
 
 def _opened(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,10 +47,11 @@ class Newsroom:
         """Anything may have changed."""
         self.tell(-1)
 
-    async def wait(self, seconds: float, until: int) -> None:
+    async def wait(self, seconds: float, until: int, *, begun: Callable[[], object]) -> None:
         """Return after so many seconds, which is at the instant ``until`` or before; earlier if there is news.
 
-        Where nobody has waited before it returns at once: nobody knows what was missed.
+        Where nobody has waited before it returns at once: nobody knows what was missed. ``begun`` is called as soon as
+        :meth:`awaited` says so.
         """
         room = self._local.get()
         if room is None:
@@ -61,6 +63,7 @@ class Newsroom:
         room.until = until
         room.waiting += 1
         try:
+            begun()
             with anyio.move_on_after(max(seconds, 0)):
                 await room.bell.wait()
         finally:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,15 +18,16 @@ T = TypeVar("T")
 
 
 class Reader:
-    """One question at a time, from any thread; each sees the file as it is at one moment.
+    """Answers questions, from any thread; each statement sees the file as it is at one moment.
 
     The file is opened for every question: operators ask seldom, and a connection that is kept would have to be told
-    of every file that is replaced.
+    of every file that is replaced, and of every fork.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self._asking = 0
+        self._coming_and_going = threading.Condition()
 
     def ask(self, question: Callable[[sqlite3.Connection, Callable[[int], RetryPolicy]], T]) -> T:
         """Answer a question. Blocks.
@@ -34,18 +35,43 @@ class Reader:
         Raises:
             OutboxUnavailable: The file cannot be read.
         """
+        with self._counted():
+            try:
+                with closing(open_reader(self._path)) as connection:
+                    return question(connection, _policies(connection))
+            except sqlite3.Error as error:
+                if is_failure(error):
+                    raise meaning(self._path, error) from error
+                raise
+
+    def rest(self, timeout: float) -> bool:
+        """Let no question in, and those that are asked come to their end. False if one has not after ``timeout``."""
+        self._coming_and_going.acquire()
+        return self._coming_and_going.wait_for(lambda: not self._asking, timeout)
+
+    def go_on(self) -> None:
+        """The rest is over."""
+        self._coming_and_going.release()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._coming_and_going:
+            self._asking += 1
         try:
-            with self._lock, closing(open_reader(self._path)) as connection:
-                policies: dict[int, RetryPolicy] = {}
+            yield
+        finally:
+            with self._coming_and_going:
+                self._asking -= 1
+                self._coming_and_going.notify_all()
 
-                def policy(number: int) -> RetryPolicy:
-                    if number not in policies:
-                        policies[number] = read_policy(connection, number)
-                    return policies[number]
 
-                connection.execute("BEGIN")
-                return question(connection, policy)
-        except sqlite3.Error as error:
-            if is_failure(error):
-                raise meaning(self._path, error) from error
-            raise
+def _policies(connection: sqlite3.Connection) -> Callable[[int], RetryPolicy]:
+    """Retry policies by their rows, each read once."""
+    known: dict[int, RetryPolicy] = {}
+
+    def policy(number: int) -> RetryPolicy:
+        if number not in known:
+            known[number] = read_policy(connection, number)
+        return known[number]
+
+    return policy

@@ -6,11 +6,13 @@ import logging
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
-from callback_middleware.errors import OutboxError, OutboxUnavailable
+from callback_middleware.errors import OutboxUnavailable, OutboxUncertain
 from callback_middleware.outbox.sqlite.faults import breaks_connection, is_failure, meaning
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
@@ -32,7 +34,7 @@ class Job(Protocol):
         """Do it. What it raises is its failure."""
         ...
 
-    def done(self, error: Exception | None) -> None:
+    def done(self, error: BaseException | None) -> None:
         """It is over: tell whoever waits. In the writer's thread."""
         ...
 
@@ -53,8 +55,16 @@ class News(Protocol):
         ...
 
 
+class Rest:
+    """A time without an open file: from when it has ``begun`` until it is ``over``."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.over = threading.Event()
+
+
 class Writer:
-    """Does jobs in their order, in one thread, which is there from the first job until it is closed.
+    """Does jobs in their order, in one thread, which is there until it is closed.
 
     Attributes:
         outage: What the file failed with last, until it works again.
@@ -66,12 +76,17 @@ class Writer:
         self._ground = ground
         self._news = news
         self._housekeeping = housekeeping
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._orders: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        # Held while an order is given: none comes after the last.
+        self._giving = threading.Lock()
+        self._over = False
+        self._closed: list[Callable[[], object]] = []
         self._store: Store | None = None
         self._seen = 0
-        self._looked = self._probed = 0.0
-        thread = threading.Thread(target=self._run, name=f"outbox {path}", daemon=True)
-        thread.start()
+        self._looked = self._probed = self._worked = 0.0
+        self._dozing = False
+        self._thread = threading.Thread(target=self._run, name=f"outbox {path}", daemon=True)
+        self._thread.start()
 
     @property
     def next_due(self) -> int | None:
@@ -79,49 +94,110 @@ class Writer:
         store = self._store
         return None if store is None else store.next_due
 
-    def submit(self, job: Job) -> None:
-        """Have a job done. From any thread; it does not wait."""
-        self._jobs.put(job)
+    def submit(self, job: Job) -> bool:
+        """Have a job done. From any thread; it does not wait. False if it is closed, and the job another writer's."""
+        return self._give(partial(self._do, job))
 
-    def close(self) -> None:
-        """Have the thread end after the jobs that were submitted before."""
-        self._jobs.put(None)
+    def watch(self) -> None:
+        """Somebody has begun to wait for news."""
+        if self._dozing:
+            self._orders.put(self._between)
+
+    def rest(self) -> Rest:
+        """Have the file closed, after the jobs that were submitted before, and nothing done until the rest is over."""
+        rest = Rest()
+        if not self._give(partial(self._rest, rest)):
+            rest.begun.set()
+        return rest
+
+    def close(self, closed: Callable[[], object] | None = None) -> None:
+        """Have the file closed and the thread end, after all jobs. Then ``closed`` is called, in the thread.
+
+        It waits for no lock: the garbage collector may call it, in the middle of anything.
+        """
+        self._orders.put(partial(self._close, closed))
+
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended, so many seconds at most."""
+        self._thread.join(timeout)
+
+    def _give(self, order: Callable[[], object]) -> bool:
+        with self._giving:
+            if not self._over:
+                self._orders.put(order)
+            return not self._over
 
     def _run(self) -> None:
-        while True:
-            try:
-                job = self._jobs.get(timeout=self._pause())
-            except Empty:
-                self._between()
-                continue
-            if job is None:
-                break
-            self._do(job)
-            if self._housekeeping.overdue(time.monotonic()):
-                self._tidy()
-        self._drop()
+        while not self._over:
+            self._turn()
+        for closed in self._closed:
+            closed()
+
+    def _turn(self) -> None:
+        """Wait for something to do, and do it. Of its own, so that nothing is kept of it while there is nothing."""
+        # Said before it is looked who waits: who begins to wait after that knows that nobody looks.
+        self._dozing = True
+        pause = self._pause()
+        self._dozing = pause is None or pause > LOOK
+        try:
+            order = self._orders.get(timeout=pause)
+        except Empty:
+            order = self._between
+        self._dozing = False
+        order()
 
     def _pause(self) -> float | None:
-        """Seconds until something is to be done without a job; None for never."""
+        """Seconds until something is to be done without an order; None for never."""
         now = time.monotonic()
         waits = [self._housekeeping.pause(now)] if self._store is not None else []
         if self._store is not None and self._news.awaited():
             waits.append(self._looked + LOOK - now)
+        elif self._worked > self._looked:
+            # Whoever was told of the last job may be about to wait.
+            waits.append(self._worked + LOOK - now)
         if self.outage is not None:
             waits.append(self._probed + PROBE - now)
         known = [wait for wait in waits if wait is not None]
         return max(min(known), 0.0) if known else None
 
     def _do(self, job: Job) -> None:
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
-            job.run(self._opened())
-        except Exception as raised:  # noqa: BLE001 - it is the job's, and told to whoever waits for that
+            store = self._opened()
+            changes = store.connection.total_changes
+            job.run(store)
+        except BaseException as raised:  # noqa: BLE001 - it is the job's: who waits is told, and the thread goes on
             error = self._failed(raised)
+            if self._store is not None and self._store.connection.in_transaction:
+                # It could not be rolled back. What comes would be part of it, and not committed.
+                self._drop()
         else:
-            self._works()
+            # What only reads says nothing about a full disk.
+            if store.connection.total_changes != changes:
+                self._works()
             self._housekeeping.wrote(time.monotonic())
-        job.done(error)
+        self._worked = time.monotonic()
+        try:
+            job.done(error)
+        except Exception:
+            logger.exception("telling of something that the outbox %s did failed", self._path)
+        if self._housekeeping.overdue(self._worked):
+            self._tidy()
+
+    def _rest(self, rest: Rest) -> None:
+        self._drop()
+        rest.begun.set()
+        rest.over.wait()
+
+    def _close(self, closed: Callable[[], object] | None) -> None:
+        self._drop()
+        if closed is not None:
+            self._closed.append(closed)
+        with self._giving:
+            self._over = self._orders.empty()
+        if not self._over:
+            # What was submitted meanwhile comes first.
+            self.close()
 
     def _opened(self) -> Store:
         if self._store is None:
@@ -129,12 +205,12 @@ class Writer:
             self._seen = 0
         return self._store
 
-    def _failed(self, error: Exception) -> Exception:
+    def _failed(self, error: BaseException) -> BaseException:
         """What an error of SQLite or the file means; anything else is what it is."""
         cause = error if isinstance(error, sqlite3.Error) else error.__cause__
         if isinstance(error, sqlite3.Error) and is_failure(error):
             error = meaning(self._path, error)
-        if not isinstance(error, OutboxError):
+        if not isinstance(error, OutboxUnavailable | OutboxUncertain):
             return error
         if isinstance(error, OutboxUnavailable):
             if self.outage is None:
@@ -156,9 +232,10 @@ class Writer:
         if self.outage is not None and now >= self._probed + PROBE:
             self._probed = now
             self._do(_Probe())
-        if self._store is not None and self._news.awaited() and now >= self._looked + LOOK:
+        if now >= self._looked + LOOK:
             self._looked = now
-            self._look(self._store)
+            if self._store is not None and self._news.awaited():
+                self._look(self._store)
         if self._housekeeping.idle(now):
             self._tidy()
 
@@ -201,5 +278,5 @@ class _Probe:
                 "INSERT INTO clock (id, boot, ahead) VALUES (1, '', 0) ON CONFLICT DO UPDATE SET checked = checked + 1"
             )
 
-    def done(self, error: Exception | None) -> None:
+    def done(self, error: BaseException | None) -> None:
         """Nobody waits; whether it works is written down by the writer."""
