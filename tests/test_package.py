@@ -26,6 +26,7 @@ NAMES = {
     "State",
     "deliver",
     "errors",
+    "notify",
     "ports",
     "testing",
 }

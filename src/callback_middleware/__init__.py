@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from callback_middleware.egress import EgressPolicy
     from callback_middleware.exchange import Exchange
     from callback_middleware.middleware import CallbackMiddleware
+    from callback_middleware.notifying import notify
     from callback_middleware.operations import Callback, Operation
     from callback_middleware.options import deliver
     from callback_middleware.outbox.memory import MemoryOutbox
@@ -42,6 +43,7 @@ __all__ = [
     "State",
     "deliver",
     "errors",
+    "notify",
     "ports",
     "testing",
 ]
@@ -62,6 +64,7 @@ _HOMES = {
     "SQLiteOutbox": "outbox.sqlite",
     "State": "states",
     "deliver": "options",
+    "notify": "notifying",
 }
 _MODULES = frozenset({"errors", "ports", "testing"})
 

@@ -22,6 +22,7 @@ from callback_middleware.planning.wanted import (
     WantedEnd,
     WantedNotification,
     WantedSubscription,
+    due_at,
 )
 from callback_middleware.values import Reason, Unresolved
 
@@ -38,6 +39,7 @@ __all__ = [
     "WantedNotification",
     "WantedSubscription",
     "drop",
+    "due_at",
     "plan",
     "reads_request",
     "text_of",

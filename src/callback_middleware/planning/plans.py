@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from callback_middleware.destinations import Destination
-from callback_middleware.planning.wanted import WantedEnd, WantedNotification
+from callback_middleware.planning.wanted import WantedEnd, WantedNotification, due_at
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.values import Reason
 
@@ -33,8 +33,8 @@ class Plan:
     tags: Mapping[str, str]
 
     def due(self, now: datetime) -> datetime:
-        """When it is due if it is put at ``now``; a time that has passed means now."""
-        return now + self.delay if self.at is None else max(now, self.at)
+        """When it is due if it is put at ``now``."""
+        return due_at(now, delay=self.delay, at=self.at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,13 @@ from callback_middleware.operations import Callback
 ParameterValue = str | int | float | bool
 
 
+def due_at(now: datetime, *, delay: timedelta | None, at: datetime | None) -> datetime:
+    """When something is due that is put at ``now``; a time that has passed means now."""
+    if at is not None:
+        return max(now, at)
+    return now if delay is None else now + delay
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """One callback that should be sent if the response allows it: at most one delivery comes of it, under this id.
@@ -90,10 +97,8 @@ class WantedNotification:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def due(self, now: datetime) -> datetime:
-        """When it is due if it is put at ``now``; a time that has passed means now."""
-        if self.at is not None:
-            return max(now, self.at)
-        return now if self.delay is None else now + self.delay
+        """When it is due if it is put at ``now``."""
+        return due_at(now, delay=self.delay, at=self.at)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

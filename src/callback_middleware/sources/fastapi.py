@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from fastapi.exceptions import FastAPIError
 from fastapi.routing import APIRoute
 
 from callback_middleware.errors import ConfigurationError
@@ -56,6 +57,19 @@ def route_callbacks(leaf: Leaf, method: str, path: str, findings: Findings, *, s
 def functions_at(leaf: Leaf) -> Mapping[tuple[str, str, str], Callable[..., Any]]:
     """The functions behind a route's callbacks, by name, method and expression."""
     return {(view.name, method, view.path): view.endpoint for view in _callback_routes(leaf) for method in view.methods}
+
+
+def function_body(function: Callable[..., object]) -> Body | None:
+    """The body that a callback's function declares, as FastAPI reads it, whatever route it stands at.
+
+    Raises:
+        ConfigurationError: FastAPI cannot read it.
+    """
+    try:
+        # Which path and method is of no meaning: neither is a part of the body.
+        return _body(APIRoute("/", function, methods=["POST"], response_model=None))
+    except (FastAPIError, NameError) as error:
+        raise ConfigurationError(f"FastAPI cannot read what {function!r} declares: {error}") from error
 
 
 def _callback_routes(leaf: Leaf) -> Iterator[Any]:
