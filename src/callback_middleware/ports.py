@@ -37,10 +37,12 @@ class Batch:
 
     Attributes:
         deliveries: Stored as they are.
-        subscribe: Each is new, or replaces the same owner's of the same key under the next generation.
-        notify: Each becomes a delivery to the destination that is subscribed at this moment, after ``subscribe`` and
-            before ``end``.
-        end: Subscriptions that are over. One that is not there is no error.
+        subscribe: Each is new, or replaces the same owner's of the same key under a higher generation, which the outbox
+            counts. One that is not in force any more, because it ended or expired, is nobody's.
+        notify: Each becomes :meth:`~callback_middleware.delivery.Delivery.notified` of the subscription that is in
+            force after ``subscribe`` and before ``end``. It keeps this destination, whatever becomes of the
+            subscription later.
+        end: Subscriptions that are over. One that is not there, or is another owner's, is no error.
     """
 
     deliveries: Sequence[Delivery] = ()
@@ -53,10 +55,12 @@ class Batch:
 class PutReport:
     """What a put changed.
 
+    An id that was known before stands nowhere.
+
     Attributes:
         stored: Ids that are new in the outbox, of deliveries and of notifications.
         duplicates: Ids that were not stored because their dedupe key was used in the last 24 hours.
-        unsubscribed: Ids of notifications that were not stored because nobody has subscribed their key.
+        unsubscribed: Ids of notifications that were not stored because their owner has not subscribed their key.
     """
 
     stored: Sequence[UUID] = ()
@@ -83,7 +87,8 @@ class Outbox(Protocol):
         Raises:
             OutboxUnavailable: Certainly not stored.
             OutboxUncertain: Perhaps stored; put the same batch again.
-            SubscriptionExists: A key of ``subscribe`` is another owner's. Nothing of the batch is stored.
+            SubscriptionExists: A key of ``subscribe`` is another owner's. Nothing of the batch is stored, no dedupe key
+                is used, nothing is replaced or ended. The message names callback and key, and no owner.
         """
         ...
 
@@ -126,7 +131,13 @@ class DeliveryLog(Protocol):
         ...
 
     async def attempts(self, delivery: UUID) -> Sequence[Attempt]:
-        """Its attempts, oldest first, late ones included."""
+        """Its attempts, those of every run and late ones included, by the time at which they started.
+
+        Of an answer's body an outbox may keep the first kilobyte alone.
+
+        Raises:
+            DeliveryNotFound: No delivery has this id.
+        """
         ...
 
     async def counts(self) -> Mapping[State, int]:
@@ -139,12 +150,15 @@ class DeliveryLog(Protocol):
         Args:
             selection: Which ones.
             limit: At most this many, at least 1.
-            after: ``more`` of the page before. What is put meanwhile moves nothing to another page.
+            after: ``more`` of the page before. What is put or forgotten meanwhile moves nothing to another page.
         """
         ...
 
     async def cancel(self, delivery: UUID) -> Delivery:
-        """Never attempt it again. An attempt that is under way may arrive, and is kept as a late attempt.
+        """Never attempt it again, unless it is replayed. Returns it as it stands.
+
+        Who holds a claim on it holds it no longer. An attempt that is under way may arrive, and is kept as a late
+        attempt, whatever it came to.
 
         Raises:
             DeliveryNotFound: No delivery has this id.
@@ -153,7 +167,11 @@ class DeliveryLog(Protocol):
         ...
 
     async def replay(self, delivery: UUID) -> Delivery:
-        """Begin a new run of a delivery that is delivered, dead or cancelled: due now, no attempt charged, same id.
+        """Begin a new run of a delivery that is delivered, dead or cancelled. Returns it as it stands.
+
+        The new run has the same id, destination and body, and a number that is one higher. It is due now, is charged no
+        attempt and suspected of nothing, and expires when its retry policy says, counted from now. Fences go on rising:
+        a claim of an earlier run changes nothing in this one. Its dedupe key is not asked.
 
         Raises:
             DeliveryNotFound: No delivery has this id.
@@ -169,12 +187,17 @@ class DeliveryLog(Protocol):
         Args:
             selection: Which ones; those that are still to be delivered are left out.
             dry_run: Change nothing, and return how many it would be.
-            spacing: Those of one origin come due so far apart: a receiver that is back is not flooded.
+            spacing: Those of one origin come due so far apart, the first one now: a receiver that is back is not
+                flooded. Each expires as much later as it is due later.
         """
         ...
 
     async def prune(self, before: datetime, *, limit: int = 500) -> int:
-        """Forget deliveries that ended before this time, attempts included, and subscriptions that expired before it.
+        """Forget deliveries that ended before this time, attempts included, and subscriptions that were over by then.
+
+        What was replayed is forgotten when its last run ended before. What is pending, sending or in force stays,
+        whatever the time says. Dedupe keys stay used for their 24 hours. A forgotten id is an unknown id; the
+        generation of a subscription is remembered as long as a delivery that was sent to it.
 
         Returns how many deliveries were forgotten: fewer than ``limit`` when there are no more.
         """
@@ -183,12 +206,12 @@ class DeliveryLog(Protocol):
     async def subscriptions(
         self, *, callback: str | None = None, limit: int = 100, after: SubscriptionKey | None = None
     ) -> Sequence[Subscription]:
-        """Those in force, in the order of callback and key.
+        """Those in force, in the order of callback and key, by code point.
 
         Args:
             callback: Of this callback alone.
             limit: At most this many, at least 1.
-            after: The key of the last one of the page before.
+            after: The key of the last one of the page before, which may be over by now.
         """
         ...
 

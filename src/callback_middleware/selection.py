@@ -24,7 +24,8 @@ class Selection:
         host: To this host, as the URL has it, in lower case and without a port.
         since: Created at this time or later; aware.
         until: Created before this time; aware.
-        text: Somewhere in URL, operation, reason or a tag's value; upper and lower case are the same, for ASCII.
+        text: Somewhere in URL, operation, reason or a tag's value, and wholly in one of them. It stands for itself: no
+            character in it is a wildcard. Upper and lower case of ASCII letters are the same; of others they differ.
 
     Raises:
         ConfigurationError: A time without a time zone.
@@ -57,9 +58,9 @@ class Selection:
         )
 
     def _found_in(self, delivery: Delivery) -> bool:
-        text = (self.text or "").lower()
+        text = _folded(self.text or "")
         shown = (delivery.url, delivery.operation, delivery.reason, *delivery.tags.values())
-        return any(text in one.lower() for one in shown)
+        return any(text in _folded(one) for one in shown)
 
 
 class Page(NamedTuple):
@@ -72,3 +73,9 @@ class Page(NamedTuple):
 
     deliveries: Sequence[Delivery]
     more: UUID | None = None
+
+
+def _folded(text: str) -> bytes:
+    # As UTF-8, because only ASCII letters have a lower case there: databases agree on no other. Where one character
+    # begins and the next ends is not lost in it.
+    return text.encode("utf-8", "surrogatepass").lower()

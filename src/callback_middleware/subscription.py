@@ -32,7 +32,11 @@ class SubscriptionKey(NamedTuple):
 
 
 class SubscriptionVersion(NamedTuple):
-    """A subscription as it was at one moment. Every replacement has a higher generation, and keeps its key."""
+    """A subscription as it was at one moment.
+
+    A later one of the same callback and key, whoever's it is, has a higher generation as long as the outbox remembers
+    a delivery that was sent to this one: so what a receiver says of an old notification never ends a new subscription.
+    """
 
     key: SubscriptionKey
     generation: int
@@ -54,7 +58,8 @@ class Subscription:
         retry: When a failed attempt at a notification is followed by another.
         deadline: Bounds one attempt as a whole.
         tags: Every notification has them too.
-        generation: 1, and one more for every replacement; the outbox counts.
+        generation: 1, and one more for every later one of the same callback and key; the outbox counts, whatever it
+            is told here.
     """
 
     key: SubscriptionKey
@@ -113,8 +118,8 @@ class Notification:
         headers: Of this notification alone: its content type.
         created_at: When it was planned, aware.
         due_at: Not sent before this, aware.
-        dedupe: At most one delivery per callback and key in 24 hours, or None.
-        tags: Searchable by operators, beside the subscription's.
+        dedupe: At most one delivery per callback and dedupe key in 24 hours, whoever has subscribed it; or None.
+        tags: Searchable by operators, beside the subscription's; where both have a name, this one's value counts.
     """
 
     id: UUID

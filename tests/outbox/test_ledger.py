@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from callback_middleware.delivery import Claim, Dead, Delivered, Delivery, Released, Retry, Settlement, Verdict
 from callback_middleware.outbox.ledger import Ledger
 from callback_middleware.outcomes import Accepted, Answer, Attempt
+from callback_middleware.ports import Batch
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.states import State
 
@@ -55,7 +56,7 @@ class Workers(RuleBasedStateMachine):
         delivery = replace(DELIVERY, id=UUID(int=len(self.put) + 1), origin=origin, due_at=self.now + due_in * SECOND)
         if again and self.put:
             delivery = next(iter(self.put.values()))
-        self.ledger.put([delivery], self.now)
+        self.ledger.put(Batch([delivery]), self.now)
         self.put[delivery.id] = delivery
 
     @rule(limit=st.integers(1, 4), per_origin=st.integers(1, 3), busy=st.sampled_from("abc"))

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from heapq import nlargest
+from itertools import islice
 from typing import ClassVar
 from uuid import UUID
 
@@ -16,10 +18,13 @@ from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import Claim, Delivery, Fence, Settlement
 from callback_middleware.destinations import Origin
 from callback_middleware.eventloop import Bell, LoopLocal
-from callback_middleware.outbox.ledger import NEVER, Ledger
+from callback_middleware.outbox.claims import NEVER
+from callback_middleware.outbox.ledger import Ledger
 from callback_middleware.outcomes import Attempt
 from callback_middleware.ports import Batch, Clock, PutReport
+from callback_middleware.selection import Page, Selection
 from callback_middleware.states import State
+from callback_middleware.subscription import Subscription, SubscriptionKey
 from callback_middleware.verdicts import SUSPICIONS
 
 logger = logging.getLogger("callback_middleware")
@@ -41,8 +46,8 @@ class MemoryOutbox:
 
     Args:
         clock: Says what is due and which leases have ended; default the system's.
-        keep: How many terminal deliveries, with their attempts, the log remembers: the last ones. An id is known
-            as long.
+        keep: How many deliveries that are delivered, dead or cancelled the log remembers, with their attempts: the
+            last ones. An id is known as long.
     """
 
     durable: ClassVar[bool] = False
@@ -60,12 +65,13 @@ class MemoryOutbox:
     async def put(self, batch: Batch) -> PutReport:
         now = self._clock.now()
         with self._lock:
-            report = self._ledger.put(batch.deliveries, now)
+            report = self._ledger.put(batch, now)
             self._tell_news(now)
-        if report.stored and not self._warned:
+        if not self._warned and (report.stored or batch.subscribe):
             self._warned = True
             logger.warning(
-                "callbacks wait in memory: those not delivered when the process ends are lost (MemoryOutbox)"
+                "callbacks and subscriptions are kept in memory: "
+                "what is not delivered when the process ends is lost (MemoryOutbox)"
             )
         return report
 
@@ -129,9 +135,59 @@ class MemoryOutbox:
         with self._lock:
             return self._ledger.counts()
 
+    async def search(self, selection: Selection, *, limit: int = 100, after: UUID | None = None) -> Page:
+        with self._lock:
+            deliveries = self._ledger.deliveries()
+        found = (one for one in deliveries if (after is None or one.id < after) and selection.matches(one))
+        # One more than asked for tells whether there are more.
+        newest = nlargest(limit + 1, found, key=lambda one: one.id)
+        return Page(newest[:limit], newest[limit - 1].id if len(newest) > limit else None)
+
+    async def cancel(self, delivery: UUID) -> Delivery:
+        now = self._clock.now()
+        with self._lock:
+            cancelled = self._ledger.cancel(delivery, now)
+            self._tell_news(now)
+        return cancelled
+
+    async def replay(self, delivery: UUID) -> Delivery:
+        now = self._clock.now()
+        with self._lock:
+            replayed = self._ledger.replay(delivery, now)
+            self._tell_news(now)
+        return replayed
+
+    async def replay_all(
+        self, selection: Selection, *, dry_run: bool = False, spacing: timedelta = timedelta(milliseconds=100)
+    ) -> int:
+        """As the port says. Of one origin the oldest come first."""
+        now = self._clock.now()
+        with self._lock:
+            count = self._ledger.replay_all(selection, now, spacing, dry_run=dry_run)
+            self._tell_news(now)
+        return count
+
+    async def prune(self, before: datetime, *, limit: int = 500) -> int:
+        now = self._clock.now()
+        with self._lock:
+            return self._ledger.prune(before, now, limit)
+
+    async def subscriptions(
+        self, *, callback: str | None = None, limit: int = 100, after: SubscriptionKey | None = None
+    ) -> Sequence[Subscription]:
+        now = self._clock.now()
+        with self._lock:
+            subscriptions = self._ledger.subscriptions(now)
+        found = (
+            one
+            for one in subscriptions
+            if callback in (None, one.callback) and (after is None or one.key[:2] > after[:2])
+        )
+        return list(islice(found, limit))
+
     def _tell_news(self, now: datetime) -> None:
         """Wake every event loop that would sleep beyond the news: once, however much was put."""
-        news, self._ledger.news = self._ledger.news, NEVER
+        news = self._ledger.take_news()
         if news is NEVER:
             return
         self._rooms = [room for room in self._rooms if not (news <= now or news < room.until) or room.bell.ring()]
