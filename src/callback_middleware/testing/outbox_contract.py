@@ -19,10 +19,36 @@ import pytest
 
 pytest.register_assert_rewrite("callback_middleware.testing.contracts")
 
+from callback_middleware.testing.contracts.batching import BatchContract
+from callback_middleware.testing.contracts.cancelling import CancelContract
 from callback_middleware.testing.contracts.claiming import ClaimContract, ExtendContract, SuspectContract
+from callback_middleware.testing.contracts.keeping import KeepContract
+from callback_middleware.testing.contracts.notifying import GoneContract, NotifyContract
 from callback_middleware.testing.contracts.putting import PutContract
+from callback_middleware.testing.contracts.replaying import ReplayContract
+from callback_middleware.testing.contracts.searching import SearchContract
 from callback_middleware.testing.contracts.settling import SettleContract
+from callback_middleware.testing.contracts.subscribing import EndContract, SubscribeContract, SubscriptionsContract
+from callback_middleware.testing.contracts.sweeping import PruneContract, ReplayAllContract
 
 
-class OutboxContract(PutContract, ClaimContract, ExtendContract, SuspectContract, SettleContract):
+class OutboxContract(
+    PutContract,
+    BatchContract,
+    KeepContract,
+    ClaimContract,
+    ExtendContract,
+    SuspectContract,
+    SettleContract,
+    SubscribeContract,
+    EndContract,
+    SubscriptionsContract,
+    NotifyContract,
+    GoneContract,
+    CancelContract,
+    ReplayContract,
+    ReplayAllContract,
+    PruneContract,
+    SearchContract,
+):
     """Every promise of an outbox and its log is one test. Override the fixture ``outbox``."""

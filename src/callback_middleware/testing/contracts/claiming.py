@@ -230,6 +230,21 @@ class SuspectContract(OutboxSetting):
 
         assert claimed == [THERE, HERE]
 
+    async def test_a_suspect_whose_lease_is_extended_late_is_leased_as_one(
+        self, outbox: Engine, clock: VirtualClock
+    ) -> None:
+        await self.put(outbox, self.delivery(clock), self.delivery(clock))
+        await self.claim(outbox)
+        await self.let_pass(outbox, clock, LEASE)
+        first = await self.claim_one(outbox)
+        await self.let_pass(outbox, clock, LEASE)
+        assert list(await self.claim(outbox, per_origin=1, busy={HERE: 1})) == []
+
+        owned = await outbox.extend([first], LEASE)
+
+        assert owned == {first.fence}
+        assert list(await self.claim(outbox)) == []
+
     async def test_the_fifth_claim_of_a_suspect_settles_it_dead(self, outbox: Engine, clock: VirtualClock) -> None:
         delivery = self.delivery(clock)
         await self.put(outbox, delivery)

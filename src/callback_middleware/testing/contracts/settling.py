@@ -165,6 +165,18 @@ class SettleContract(OutboxSetting):
         assert (await outbox.get(successor.delivery.id)).attempts == 0
         assert list(await outbox.attempts(successor.delivery.id)) == [early]
 
+    async def test_two_attempts_that_look_alike_are_two(self, outbox: Engine, clock: VirtualClock) -> None:
+        await self.put(outbox, self.delivery(clock))
+        stalled = await self.claim_one(outbox)
+        attempt = self.attempt(stalled, clock.now())
+        await self.let_pass(outbox, clock, LEASE)
+        successor = await self.claim_one(outbox)
+
+        await self.settle(outbox, successor, Delivered(), attempt)
+        await self.settle(outbox, stalled, Delivered(), attempt)
+
+        assert list(await outbox.attempts(attempt.delivery)) == [attempt, attempt]
+
     async def test_a_run_has_one_terminal_result(self, outbox: Engine, clock: VirtualClock) -> None:
         await self.put(outbox, self.delivery(clock))
         stalled = await self.claim_one(outbox)
@@ -193,10 +205,19 @@ class SettleContract(OutboxSetting):
         assert (await outbox.get(claim.delivery.id)).attempts == 1
         assert list(await outbox.attempts(claim.delivery.id)) == [attempt]
 
-    async def test_a_settled_retry_can_be_waited_for(self, outbox: Engine, clock: VirtualClock) -> None:
+    async def test_a_retry_without_a_wait_is_due_at_once(self, outbox: Engine, clock: VirtualClock) -> None:
         await self.put(outbox, self.delivery(clock))
         claim = await self.claim_one(outbox)
 
         await self.settle(outbox, claim, Retry(timedelta()), self.attempt(claim, clock.now(), 503))
 
         assert (await self.claim_one(outbox)).attempt == 2
+
+    async def test_a_retry_that_is_due_at_once_ends_the_wait_for_it(self, outbox: Engine, clock: VirtualClock) -> None:
+        await self.put(outbox, self.delivery(clock))
+        claim = await self.claim_one(outbox)
+        attempt = self.attempt(claim, clock.now(), 503)
+
+        again = await self.claim_meanwhile(outbox, lambda: self.settle(outbox, claim, Retry(timedelta()), attempt))
+
+        assert again.attempt == 2
