@@ -106,6 +106,25 @@ def test_any_text_is_read_or_is_a_value_error(text: str) -> None:
     assert loads(dumps(value)) == value
 
 
+_AROUND = st.text(" \t\n\r", max_size=3) | st.text(" \n\x0b\x1f\x85\xa0[]0,x", max_size=3)
+
+
+@given(_AROUND, _VALUES.map(json.dumps) | st.text('[]{}",:-.eE019 \n', max_size=30), _AROUND)
+def test_white_space_and_errors_are_those_of_the_standard_library(before: str, document: str, after: str) -> None:
+    text = before + document + after
+    reader = json.JSONDecoder(parse_float=ExactFloat, parse_constant=loads)
+    try:
+        expected = reader.decode(text)
+    except json.JSONDecodeError as error:
+        with pytest.raises(ValueError, match=f"line {error.lineno} column {error.colno}$"):
+            loads(text)
+    except ValueError as error:
+        with pytest.raises(ValueError, match=re.escape(str(error))):
+            loads(text)
+    else:
+        assert loads(text) == expected
+
+
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_are_a_value_error(content: bytes) -> None:
     try:
@@ -122,6 +141,10 @@ def test_any_bytes_are_read_or_are_a_value_error(content: bytes) -> None:
         ("[1,]", "not JSON"),
         ("{'a': 1}", "not JSON"),
         ("1 2", "not JSON: Extra data"),
+        ("1\x0b", "not JSON: Extra data, at line 1 column 2"),
+        ("1\n\xa0", "not JSON: Extra data, at line 2 column 1"),
+        ("\x0b1", "not JSON: Expecting value, at line 1 column 1"),
+        ("\n [1,]", "not JSON: Expecting value, at line 2 column 5"),
         ("01", "not JSON"),
         ('"\n"', "not JSON: Invalid control character"),
         ("NaN", "NaN is no JSON number"),

@@ -22,10 +22,12 @@ MAX_DIGITS: Final = 4300
 """Of an integer: CPython's own default, whatever limit the process has set."""
 
 _quote: Final[Callable[[str], str]] = encode_basestring
+_new_float: Final = float.__new__
 
 # The lookbehind keeps the search linear: without it every digit of a long run would start a match of its own.
 _LONG_DIGITS: Final = re.compile(rf"(?<![0-9])[0-9]{{{MAX_DIGITS + 1}}}")
 _SURROGATE_ESCAPE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+_WHITE_SPACE: Final = " \t\n\r"
 
 
 class ExactFloat(float):
@@ -70,12 +72,12 @@ def loads(text: bytes | str) -> Value:
             raise ValueError(f"not UTF-8, at byte {error.start}") from None
     text = text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}")
     try:
-        value = _decoder_for(text).decode(text)
+        value = _decoded(_decoder_for(text), text)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg}, at line {error.lineno} column {error.colno}") from None
     except RecursionError:
         raise _too_deep() from None
-    if text.count("[") + text.count("{") > MAX_DEPTH and _deeper_than(MAX_DEPTH, value):
+    if len(text) > MAX_DEPTH and text.count("[") + text.count("{") > MAX_DEPTH and _deeper_than(MAX_DEPTH, value):
         raise _too_deep()
     if _may_hold_surrogates(text) and not _encodable(value):
         raise ValueError("it holds half of a surrogate pair, which is no character")
@@ -139,6 +141,13 @@ def _no_constant(literal: str) -> NoReturn:
     raise ValueError(f"not JSON: {literal} is no JSON number")
 
 
+def _exact_float(literal: str) -> ExactFloat:
+    # What the class itself would do, without the detour over its metaclass: documents have many numbers.
+    number = _new_float(ExactFloat, literal)
+    number.literal = literal
+    return number
+
+
 def _checked_int(literal: str) -> int | float:
     if literal == "-0":
         return ExactFloat(literal)
@@ -147,8 +156,10 @@ def _checked_int(literal: str) -> int | float:
     return int(literal)
 
 
-_DECODER: Final = json.JSONDecoder(parse_float=ExactFloat, parse_constant=_no_constant)
-_CHECKING_DECODER: Final = json.JSONDecoder(parse_float=ExactFloat, parse_constant=_no_constant, parse_int=_checked_int)
+_DECODER: Final = json.JSONDecoder(parse_float=_exact_float, parse_constant=_no_constant)
+_CHECKING_DECODER: Final = json.JSONDecoder(
+    parse_float=_exact_float, parse_constant=_no_constant, parse_int=_checked_int
+)
 
 
 def _decoder_for(text: str) -> json.JSONDecoder:
@@ -156,6 +167,16 @@ def _decoder_for(text: str) -> json.JSONDecoder:
     if "-0" in text or (len(text) > MAX_DIGITS and _LONG_DIGITS.search(text)):
         return _CHECKING_DECODER
     return _DECODER
+
+
+def _decoded(decoder: json.JSONDecoder, text: str) -> Value:
+    """What ``decoder.decode`` gives, which looks for white space around every document with regular expressions."""
+    try:
+        value, end = decoder.raw_decode(text)
+    except json.JSONDecodeError:
+        # White space before it, or an error, which is told as it stands in the whole text.
+        return decoder.decode(text)
+    return value if not text[end:].strip(_WHITE_SPACE) else decoder.decode(text)
 
 
 def _too_deep() -> ValueError:
@@ -179,7 +200,9 @@ def _deeper_than(limit: int, value: Value) -> bool:
 
 
 def _may_hold_surrogates(text: str) -> bool:
-    return bool(_SURROGATE_ESCAPE.search(text)) or not (text.isascii() or _is_unicode(text))
+    if "\\u" in text and _SURROGATE_ESCAPE.search(text):
+        return True
+    return not (text.isascii() or _is_unicode(text))
 
 
 def _is_unicode(text: str) -> bool:
