@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
@@ -133,6 +134,20 @@ def test_without_the_extra_a_multipart_body_is_missing_and_the_reason_names_the_
     assert "callback_middleware[multipart]" in body.problem
 
 
+@pytest.mark.parametrize(
+    ("content_type", "bodies"),
+    [
+        ("application/json", {b'"a"': "a", b'"b"': "b"}),
+        ("application/json; charset=utf-16le", {'"a"'.encode("utf-16le"): "a", '"b"'.encode("utf-16le"): "b"}),
+        (FORM, {b"x=a": {"x": "a"}, b"x=b": {"x": "b"}}),
+        (MULTIPART, {part(b"1") + END: {"a": "1"}, part(b"2") + END: {"a": "2"}}),
+        ("text/plain; charset=latin1", {b"\xe9": "é", b"\xe8": "è"}),
+    ],
+)
+def test_what_reads_one_type_keeps_nothing_of_a_body(content_type: str, bodies: dict[bytes, Any]) -> None:
+    assert {content: parse_body(content, content_type).value for content in bodies} == bodies
+
+
 @given(
     content=st.binary(max_size=80) | st.just(part(b"1") + END),
     content_type=st.text(max_size=40)
@@ -171,3 +186,8 @@ def test_reading_a_media_type_never_raises(header: str) -> None:
 
 def test_form_pairs_keep_order_and_blanks() -> None:
     assert form_pairs("b=&a=1+1&b=%2B&c") == [("b", ""), ("a", "1 1"), ("b", "+"), ("c", "")]
+
+
+@given(st.text(max_size=40) | st.text("&=+%aé20C3 ", max_size=40))
+def test_a_query_is_read_as_the_standard_library_reads_it(text: str) -> None:
+    assert form_pairs(text) == parse_qsl(text, keep_blank_values=True)

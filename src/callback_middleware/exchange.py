@@ -7,7 +7,6 @@ whatever was asked for is kept.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote, quote_from_bytes
@@ -27,18 +26,28 @@ class Headers(Mapping[str, str]):
     Bytes are read as ISO-8859-1, as ASGI frameworks do.
     """
 
-    __slots__ = ("_raw",)
+    __slots__ = ("_first", "_raw")
 
     def __init__(self, raw: RawHeaders) -> None:
         self._raw = raw
+        self._first: dict[bytes, bytes] | None = None
+
+    def first(self, name: str) -> str | None:
+        """The first value of a header, or None: what ``get`` gives, without an exception on the way."""
+        table = self._first
+        if table is None:
+            # ASGI has names in lower case, and not every server knows.
+            table = self._first = {}
+            for field, value in self._raw:
+                table.setdefault(field.lower(), value)
+        found = table.get(name.lower().encode("latin-1", "replace"))
+        return None if found is None else found.decode("latin-1")
 
     def __getitem__(self, name: str) -> str:
-        # A linear search: an exchange is asked for one or two headers, which no table would pay for.
-        wanted = name.lower().encode("latin-1", "replace")
-        for field, value in self._raw:
-            if field == wanted or field.lower() == wanted:
-                return value.decode("latin-1")
-        raise KeyError(name)
+        value = self.first(name)
+        if value is None:
+            raise KeyError(name)
+        return value
 
     def get_all(self, name: str) -> list[str]:
         """Every value of a header, in order; an empty list where there is none."""
@@ -75,6 +84,13 @@ class Exchange:
         response_content: Like ``request_content``.
         response_truncated: Like ``request_truncated``.
     """
+
+    # What was asked for is kept, without functools.cached_property: before Python 3.12 that takes a lock.
+    _url: str | None = None
+    _query_pairs: Sequence[tuple[str, str]] | None = None
+    _query: Mapping[str, str] | None = None
+    _request: Body | None = None
+    _response: Body | None = None
 
     def __init__(
         self,
@@ -206,53 +222,59 @@ class Exchange:
             response_truncated=response_truncated,
         )
 
-    @cached_property
+    @property
     def url(self) -> str:
         """The absolute request URL, from the bytes of path and query as they came; ASCII."""
-        authority = self._authority
-        if authority is None:
-            authority = self.request_headers.get("host", "").encode("latin-1") or self._listening()
-        query = b"?" + self._query_string if self._query_string else b""
-        return f"{self._scheme}://" + quote_from_bytes(authority + self._raw_path + query, _PRINTABLE)
+        if self._url is None:
+            authority = self._authority
+            if authority is None:
+                authority = (self.request_headers.first("host") or "").encode("latin-1") or self._listening()
+            query = b"?" + self._query_string if self._query_string else b""
+            self._url = f"{self._scheme}://" + quote_from_bytes(authority + self._raw_path + query, _PRINTABLE)
+        return self._url
 
-    @cached_property
+    @property
     def query_pairs(self) -> Sequence[tuple[str, str]]:
         """Every query parameter in order, decoded as a form: ``+`` is a space, blank values are kept."""
-        return tuple(form_pairs(self._query_string.decode("utf-8", "replace"))) if self._query_string else ()
+        if self._query_pairs is None:
+            self._query_pairs = tuple(form_pairs(self._query_string.decode("utf-8", "replace")))
+        return self._query_pairs
 
-    @cached_property
+    @property
     def query(self) -> Mapping[str, str]:
         """Query parameters by name; of a repeated one the first value."""
-        # Built backwards, so that the first of several is what stays.
-        return MappingProxyType(dict(reversed(self.query_pairs)))
+        if self._query is None:
+            # Built backwards, so that the first of several is what stays.
+            self._query = MappingProxyType(dict(reversed(self.query_pairs)))
+        return self._query
 
     @property
     def request_body(self) -> Value | Missing:
         """The request body as a JSON value, an object of form fields, or text; MISSING where there is none of these."""
-        return self._request.value
+        return (self._request or self._read_request()).value
 
     @property
     def request_problem(self) -> str:
         """Why ``request_body`` is MISSING, in words; "" where it is not."""
-        return self._request.problem
+        return (self._request or self._read_request()).problem
 
     @property
     def response_body(self) -> Value | Missing:
         """The response body, like ``request_body``."""
-        return self._response.value
+        return (self._response or self._read_response()).value
 
     @property
     def response_problem(self) -> str:
         """Why ``response_body`` is MISSING, in words; "" where it is not."""
-        return self._response.problem
+        return (self._response or self._read_response()).problem
 
-    @cached_property
-    def _request(self) -> Body:
-        return _body(self.request_content, self.request_headers, truncated=self.request_truncated)
+    def _read_request(self) -> Body:
+        body = self._request = _body(self.request_content, self.request_headers, truncated=self.request_truncated)
+        return body
 
-    @cached_property
-    def _response(self) -> Body:
-        return _body(self.response_content, self.response_headers, truncated=self.response_truncated)
+    def _read_response(self) -> Body:
+        body = self._response = _body(self.response_content, self.response_headers, truncated=self.response_truncated)
+        return body
 
     def _listening(self) -> bytes:
         """Where the server listens, for a request without a Host header (HTTP/1.0)."""
@@ -270,7 +292,7 @@ def _body(content: bytes | None, headers: Headers, *, truncated: bool) -> Body:
         return Body(MISSING, "the body was not captured to its end")
     if content is None:
         return Body(MISSING, "the body was not captured")
-    return parse_body(content, headers.get("content-type"), headers.get("content-encoding"))
+    return parse_body(content, headers.first("content-type"), headers.first("content-encoding"))
 
 
 def _raw(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> RawHeaders:

@@ -6,9 +6,9 @@ body, and what they quote of headers is escaped and cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_plus
 
 from callback_middleware import jsontext
@@ -33,8 +33,7 @@ MAX_PARTS: Final = 1_000
 _UTF_8: Final = frozenset({"utf-8", "utf8"})
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """What a body says.
 
     Attributes:
@@ -59,13 +58,14 @@ def parse_body(content: bytes, content_type: str | None, content_encoding: str |
     """
     if not content:
         return Body(MISSING, "the body is empty")
-    encoding = (content_encoding or "").strip().lower()
-    if encoding not in ("", "identity"):
-        return Body(MISSING, f"the body's content-encoding is {excerpt(encoding)}, and nothing is decompressed")
+    if content_encoding is not None:
+        encoding = content_encoding.strip().lower()
+        if encoding not in ("", "identity"):
+            return Body(MISSING, f"the body's content-encoding is {excerpt(encoding)}, and nothing is decompressed")
     if content_type is None:
         return Body(MISSING, "the body has no content type")
     try:
-        return Body(_parse(content, *parse_media_type(content_type)))
+        return Body(_reader_for(content_type)(content))
     except ValueError as error:
         return Body(MISSING, f"the body cannot be read: {error}")
 
@@ -79,26 +79,34 @@ def form_pairs(content: str, charset: str = "utf-8") -> list[tuple[str, str]]:
     for pair in content.split("&"):
         if pair:
             name, _, value = pair.partition("=")
-            pairs.append((_unescape(name, charset), _unescape(value, charset)))
+            if "%" in pair or "+" in pair:
+                name, value = unquote_plus(name, charset, "replace"), unquote_plus(value, charset, "replace")
+            pairs.append((name, value))
     return pairs
 
 
-def _unescape(text: str, charset: str) -> str:
-    return unquote_plus(text, charset, "replace") if "%" in text or "+" in text else text
-
-
-def _parse(content: bytes, media_type: str, options: Mapping[str, str]) -> Value:
+# Clients spell few content types, and a body comes with every request. At most 4 MiB, whatever strangers send;
+# refusals are not remembered.
+@lru_cache(maxsize=64)
+def _reader_for(content_type: str) -> Callable[[bytes], Value]:
+    """What reads a body of this type. Raises ``ValueError``, as the reader does."""
+    media_type, options = parse_media_type(content_type)
     charset = _charset(options)
     if media_type == "application/json" or media_type.endswith("+json"):
-        return jsontext.loads(content if charset in _UTF_8 else _decode(content, charset))
+        return jsontext.loads if charset in _UTF_8 else lambda content: jsontext.loads(_decode(content, charset))
     if media_type == _FORM:
-        _check_count("fields", content.count(b"&") + 1, MAX_FIELDS)
-        return _object(form_pairs(_decode(content, charset), charset))
+        return partial(_form, charset=charset)
     if media_type == _MULTIPART:
-        return _object(_text_parts(content, options.get("boundary", "")))
+        boundary = options.get("boundary", "")
+        return lambda content: _object(_text_parts(content, boundary))
     if media_type.startswith("text/") or media_type == "application/xml" or media_type.endswith("+xml"):
-        return _decode(content, charset)
+        return partial(_decode, charset=charset)
     raise ValueError(f"its content type is {excerpt(media_type)}")
+
+
+def _form(content: bytes, charset: str) -> Mapping[str, Value]:
+    _check_count("fields", content.count(b"&") + 1, MAX_FIELDS)
+    return _object(form_pairs(_decode(content, charset), charset))
 
 
 def _check_count(what: str, count: int, most: int) -> None:

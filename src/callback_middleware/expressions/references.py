@@ -84,7 +84,8 @@ class Header:
 
     def evaluate(self, exchange: Exchange) -> Value | Missing:
         headers = exchange.request_headers if self.side is Side.REQUEST else exchange.response_headers
-        return headers.get(self.name, self.default)
+        value = headers.first(self.name)
+        return self.default if value is None else value
 
     def __str__(self) -> str:
         return f"${self.side}.header.{self.name}"
