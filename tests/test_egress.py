@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -179,6 +180,17 @@ class TestRules:
         )
         assert hash(EgressPolicy()) == hash(EgressPolicy())
         assert EgressPolicy() != EgressPolicy.development()
+
+    def test_policies_that_differ_in_one_rule_decide_each_for_itself(self) -> None:
+        url = "https://a.example:8443/"
+        rules: list[dict[str, Any]] = [{}, {"ports": (443,)}, {"denied_hosts": ("a.example",)}, {"schemes": ("http",)}]
+        for _ in range(2):
+            allowing = []
+            for settings in rules:
+                with suppress(EgressRefused):
+                    EgressPolicy(**settings).check_url(url)
+                    allowing.append(settings)
+            assert allowing == [{}]
 
 
 class TestConfiguration:

@@ -70,8 +70,7 @@ class Destination:
     @property
     def origin(self) -> Origin:
         """Scheme, host and port, always all three: ``https://example.org:443``."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return self.authority.origin
 
     @classmethod
     def parse(cls, url: str) -> Destination:
@@ -86,7 +85,7 @@ class Destination:
 
 def _destination(authority: Authority, path: str, query: str) -> Destination:
     target = f"{path}?{query}" if query else path
-    return Destination(f"{authority.scheme}://{authority.text}{target}", authority, target)
+    return Destination(authority.root + target, authority, target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +124,8 @@ class DestinationTemplate:
         path = _fill(self.layout.path, exchange, params, in_path=True)
         if isinstance(path, Unresolved):
             return path
-        whole_query = self._query(base.query, exchange, params, query)
+        has_more = self.layout.query or query
+        whole_query = self._query(base.query, exchange, params, query) if has_more else base.query
         if isinstance(whole_query, Unresolved):
             return whole_query
         destination = _destination(base.authority, _joined(base.path, path), whole_query)
@@ -151,8 +151,6 @@ class DestinationTemplate:
     def _query(
         self, base: str, exchange: Exchange, params: Mapping[str, str], added: Iterable[tuple[str, str]]
     ) -> str | Unresolved:
-        if not self.layout.query and not added:
-            return base
         own = _fill(self.layout.query, exchange, params, in_path=False)
         if isinstance(own, Unresolved):
             return own
@@ -204,6 +202,8 @@ def parse_destination(
 def _client_url(base: Embedded, exchange: Exchange) -> str | Unresolved:
     """The URL that the client handed over. A client that handed over none did not ask for a callback."""
     value = base.resolve(exchange)
+    if isinstance(value, str) and value:
+        return value
     if isinstance(value, Unresolved):
         if value.reason is Reason.TRUNCATED:
             return value
@@ -258,7 +258,7 @@ def _value(part: Embedded | Placeholder, exchange: Exchange, params: Mapping[str
 
 def _scalar(value: Value | Unresolved, written: str) -> str | Unresolved:
     """A value as it stands in a URL. Null, objects and arrays have no place in one."""
-    if isinstance(value, str | Unresolved):
+    if isinstance(value, (str, Unresolved)):
         return value
     if value is None or isinstance(value, dict | list):
         kind = "null" if value is None else "an object" if isinstance(value, dict) else "an array"

@@ -67,6 +67,10 @@ class EgressPolicy:
         # Read now, so that a mistake is found at start-up and not at the first delivery.
         _ = self._allowed_hosts, self._denied_hosts, self._allowed_networks, self._denied_networks
 
+    def __hash__(self) -> int:
+        # One field tells enough: a process has few policies, and asks what they decided at every request.
+        return hash(self.allowed_hosts)
+
     @classmethod
     def development(cls) -> EgressPolicy:
         """For a developer's own machine: ``http`` too, any port, and loopback by its usual names. Nothing else."""

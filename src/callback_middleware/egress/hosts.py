@@ -7,7 +7,7 @@ for ``127.0.0.1`` serves nobody but an attacker.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
@@ -43,6 +43,8 @@ class Authority:
         port: From 1 to 65535, the scheme's own where the URL has none.
         address: The address that ``host`` spells, or None for a name.
         text: ``host`` with its brackets, and the port unless it is the scheme's own: the ``Host`` header.
+        origin: Scheme, host and port, always all three: ``https://example.org:443``.
+        root: Where the URL's path begins: ``https://example.org``.
     """
 
     scheme: str
@@ -50,6 +52,18 @@ class Authority:
     port: int
     address: Address | None
     text: str
+    origin: str = field(init=False, repr=False, compare=False)
+    root: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # frozen=True leaves no other way to write once what every URL of a receiver has in common.
+        bracketed = f"[{self.host}]" if ":" in self.host else self.host
+        object.__setattr__(self, "origin", f"{self.scheme}://{bracketed}:{self.port}")
+        object.__setattr__(self, "root", f"{self.scheme}://{self.text}")
+
+    def __hash__(self) -> int:
+        # Looked up at every request; text remembers its hash.
+        return hash(self.root)
 
 
 @dataclass(frozen=True, slots=True)
