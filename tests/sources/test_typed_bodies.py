@@ -51,6 +51,26 @@ def test_an_instance_is_not_checked_again() -> None:
     assert encoded(Positive, given) == b'{"number":-1}'
 
 
+def test_a_field_that_was_assigned_something_else_is_written_as_what_it_is() -> None:
+    class Report(BaseModel):
+        title: str
+        event: Event
+
+    given = Report(title="x", event=AuditedEvent(desc="y"))
+    given.title = 7  # type: ignore[assignment]
+    assert encoded(Report, given) == b'{"title":7,"event":{"desc":"y","total":null}}'
+    given.event = {"desc": "z"}  # type: ignore[assignment]
+    assert encoded(Report, given) == b'{"title":7,"event":{"desc":"z"}}'
+
+
+def test_a_model_that_holds_what_has_no_json_form_is_refused() -> None:
+    class Holder(BaseModel):
+        held: Any
+
+    with pytest.raises(PayloadInvalid, match="cannot be written as JSON"):
+        encoded(Holder, Holder(held=object()))
+
+
 def test_a_mapping_is_checked_and_written_as_it_was_given() -> None:
     assert encoded(Event, {"desc": "x", "more": [1]}) == b'{"desc":"x","more":[1]}'
 

@@ -37,13 +37,14 @@ def typed_body(annotation: Any, *, media_type: str = JSON, required: bool = True
     except pydantic.PydanticUserError as error:
         raise ConfigurationError(f"Pydantic cannot check its body: {error.message}") from error
     write: Callable[[object], bytes]
+    write_model: Callable[[object], bytes]
     if is_json(media_type):
-        write = _json_writer(adapter)
+        write, write_model = _json_writer(adapter), _model_writer(adapter)
     elif is_form(media_type):
-        write = _form_writer(adapter)
+        write = write_model = _form_writer(adapter)
     else:
-        write = encoder
-    return Body(media_type, required, _checked(annotation, adapter, write))
+        write = write_model = encoder
+    return Body(media_type, required, _checked(annotation, adapter, write, write_model))
 
 
 def names_a_shape(annotation: Any) -> bool:
@@ -56,18 +57,22 @@ def names_a_shape(annotation: Any) -> bool:
 
 
 def _checked(
-    annotation: Any, adapter: pydantic.TypeAdapter[Any], write: Callable[[object], bytes]
+    annotation: Any,
+    adapter: pydantic.TypeAdapter[Any],
+    write: Callable[[object], bytes],
+    write_model: Callable[[object], bytes],
 ) -> Callable[[object], bytes]:
     model = annotation if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel) else None
     described = getattr(annotation, "__name__", str(annotation))
 
     def encode(value: object) -> bytes:
-        if model is None or not isinstance(value, model):
-            try:
-                adapter.validate_python(value)
-            except pydantic.ValidationError as error:
-                if not _fits_as_json(adapter, value):
-                    raise PayloadInvalid(f"the body is no {described}: {_problems(error)}") from None
+        if model is not None and isinstance(value, model):
+            return write_model(value)
+        try:
+            adapter.validate_python(value)
+        except pydantic.ValidationError as error:
+            if not _fits_as_json(adapter, value):
+                raise PayloadInvalid(f"the body is no {described}: {_problems(error)}") from None
         return write(value)
 
     return encode
@@ -82,15 +87,26 @@ def _fits_as_json(adapter: pydantic.TypeAdapter[Any], value: object) -> bool:
     return True
 
 
+def _model_writer(adapter: pydantic.TypeAdapter[Any]) -> Callable[[object], bytes]:
+    def write(value: object) -> bytes:
+        try:
+            # A field that was assigned what its type does not know is written as what it is, without a warning.
+            return adapter.serializer.to_json(value, by_alias=True, warnings=False)
+        except ValueError as error:
+            raise _unwritable(error) from None
+
+    return write
+
+
 def _json_writer(adapter: pydantic.TypeAdapter[Any]) -> Callable[[object], bytes]:
     def write(value: object) -> bytes:
         try:
             return jsontext.dumps(value)
         except TypeError:
-            # A model, or dates, UUIDs and models within plain containers.
+            # Dates, UUIDs and models within plain containers.
             return _jsonable(adapter, value)
         except ValueError as error:
-            raise PayloadInvalid(f"the body cannot be written as JSON: {error}") from None
+            raise _unwritable(error) from None
 
     return write
 
@@ -103,7 +119,11 @@ def _jsonable(adapter: pydantic.TypeAdapter[Any], value: object) -> bytes:
     try:
         return pydantic_core.to_json(value, by_alias=True)
     except ValueError as error:
-        raise PayloadInvalid(f"the body cannot be written as JSON: {error}") from None
+        raise _unwritable(error) from None
+
+
+def _unwritable(error: ValueError) -> PayloadInvalid:
+    return PayloadInvalid(f"the body cannot be written as JSON: {error}")
 
 
 def _form_writer(adapter: pydantic.TypeAdapter[Any]) -> Callable[[object], bytes]:
