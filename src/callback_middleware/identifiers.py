@@ -8,15 +8,17 @@ from uuid import UUID
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
+# Of the lower 80 bits, those that are not random: the version, and the variant.
+_FIXED = 0x7 << 76 | 0b10 << 62
+_RANDOM = (1 << 80) - 1 - (0xF << 76 | 0b11 << 62)
+
 
 def uuid7(now: datetime, entropy: bytes) -> UUID:
     """The identifier for a time and ten random bytes.
 
     Args:
         now: Aware; kept to the millisecond.
-        entropy: Exactly ten bytes, of which 74 bits are used.
+        entropy: Exactly ten bytes, of which all but six bits are used.
     """
     milliseconds = (now - _EPOCH) // _MILLISECOND
-    random = int.from_bytes(entropy, "big")
-    high = (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (random >> 62 & 0xFFF) << 64
-    return UUID(int=high | 0b10 << 62 | random & 0x3FFF_FFFF_FFFF_FFFF)
+    return UUID(int=(milliseconds & 0xFFFF_FFFF_FFFF) << 80 | int.from_bytes(entropy, "big") & _RANDOM | _FIXED)
