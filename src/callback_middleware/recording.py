@@ -86,7 +86,7 @@ class RequestTap:
             return self._replay.popleft()
         self._receiving += 1
         try:
-            return await self._record()
+            return self._record(await self._receive())
         finally:
             self._receiving -= 1
             if self._moved is not None:
@@ -109,13 +109,12 @@ class RequestTap:
     async def _read_ahead(self) -> None:
         self._draining = anyio.Event()
         try:
-            self._replay.append(await self._record())
+            self._replay.append(self._record(await self._receive()))
         finally:
             self._draining.set()
             self._draining = None
 
-    async def _record(self) -> Message:
-        message = await self._receive()
+    def _record(self, message: Message) -> Message:
         recording = self.recording
         if message["type"] == "http.request":
             recording.add(message.get("body", b""))
