@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,8 +13,9 @@ import httpx
 from fastapi import APIRouter, BackgroundTasks, FastAPI
 from pydantic import BaseModel, HttpUrl
 
-from callback_middleware import CallbackMiddleware, EgressPolicy
+from callback_middleware import CallbackMiddleware, EgressPolicy, deliver
 from callback_middleware.fastapi import Callbacks
+from callback_middleware.outbox.sqlite import SQLiteOutbox
 from callback_middleware.senders.aiohttp import AiohttpSender
 
 RECEIVED = {"msg": "Invoice received"}
@@ -37,6 +39,14 @@ router = APIRouter()
 
 @router.post("{$callback_url}/invoices/{$request.body.id}")
 def invoice_notification(body: InvoiceEvent) -> None: ...
+
+
+declaring = APIRouter()
+
+
+@declaring.post("{$callback_url}/invoices/{$request.body.id}")
+@deliver(payload=EVENT)
+def declared_notification(body: InvoiceEvent) -> None: ...
 
 
 def bare() -> FastAPI:
@@ -68,6 +78,33 @@ def default_sender() -> FastAPI:
 
 def aiohttp_sender() -> FastAPI:
     return _with_middleware(sender=AiohttpSender())
+
+
+def durable(path: Path) -> FastAPI:
+    """What is sent is on disk before the response is complete; another process delivers it."""
+    return _with_middleware(outbox=SQLiteOutbox(path), dispatch=False)
+
+
+def durable_declared(path: Path) -> FastAPI:
+    """The same without a line in the handler: its callback declares what it carries."""
+    app = FastAPI()
+    app.add_middleware(CallbackMiddleware, egress=EgressPolicy.development(), outbox=SQLiteOutbox(path), dispatch=False)
+
+    @app.post("/invoices/", callbacks=declaring.routes)
+    async def create_invoice(invoice: Invoice, callback_url: HttpUrl) -> dict[str, str]:
+        return RECEIVED
+
+    return app
+
+
+def durable_default_sender(path: Path) -> FastAPI:
+    """Stored, and delivered by the application itself."""
+    return _with_middleware(outbox=SQLiteOutbox(path))
+
+
+def durable_aiohttp_sender(path: Path) -> FastAPI:
+    """Stored, and delivered by the application itself, with the other sender."""
+    return _with_middleware(outbox=SQLiteOutbox(path), sender=AiohttpSender())
 
 
 def _with_middleware(**options: Any) -> FastAPI:

@@ -9,17 +9,36 @@ import os
 import socket
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.sharedctypes import Synchronized
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
+
+from callback_middleware import Dispatcher, EgressPolicy, SQLiteOutbox
+from callback_middleware.senders.httpx import HttpxSender
 
 SERVER_CORE, LOAD_CORE = 0, 1
 
 
 ANSWER = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n{"ok":true}'
+
+
+def pin(core: int | None) -> None:
+    """Keep this process, and those it starts from now on, on one core; None lets them on all."""
+    os.sched_setaffinity(0, range(os.cpu_count() or 1) if core is None else {core})
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An application, and how it is served."""
+
+    name: str
+    arguments: Sequence[Any]
+    http: Literal["h11", "httptools"]
+    core: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +154,7 @@ class _Sink(asyncio.Protocol):
 
 
 def _serve_sink(listening: socket.socket, count: Synchronized[int]) -> None:
-    os.sched_setaffinity(0, {LOAD_CORE})
+    pin(LOAD_CORE)
 
     async def serve() -> None:
         loop = asyncio.get_running_loop()
@@ -145,17 +164,17 @@ def _serve_sink(listening: socket.socket, count: Synchronized[int]) -> None:
     asyncio.run(serve())
 
 
-def _serve_application(name: str, listening: socket.socket) -> None:
+def _serve_application(listening: socket.socket, served: Served) -> None:
     import uvicorn
 
     from benchmarks import applications
 
-    os.sched_setaffinity(0, {SERVER_CORE})
+    pin(served.core)
     logging.disable(logging.CRITICAL)
     config = uvicorn.Config(
-        getattr(applications, name)(),
+        getattr(applications, served.name)(*served.arguments),
         loop="asyncio",
-        http="h11",
+        http=served.http,
         log_level="critical",
         access_log=False,
         timeout_graceful_shutdown=1,
@@ -163,19 +182,24 @@ def _serve_application(name: str, listening: socket.socket) -> None:
     asyncio.run(uvicorn.Server(config).serve([listening]))
 
 
+def _work(file: Path) -> None:
+    logging.disable(logging.CRITICAL)
+    outbox = SQLiteOutbox(file)
+    asyncio.run(Dispatcher(outbox, HttpxSender(), egress=EgressPolicy.development()).run())
+
+
 @contextmanager
-def _process(target: Any, listening: socket.socket, *arguments: Any) -> Iterator[int]:
+def _process(target: Any, *arguments: Any) -> Iterator[None]:
     process = multiprocessing.get_context("fork").Process(target=target, args=arguments, daemon=True)
     process.start()
     try:
-        yield listening.getsockname()[1]
+        yield
     finally:
         process.terminate()
         process.join(10)
         if process.is_alive():
             process.kill()
             process.join()
-        listening.close()
 
 
 def _listen() -> socket.socket:
@@ -188,16 +212,30 @@ def _listen() -> socket.socket:
 
 
 @contextmanager
-def application(name: str) -> Iterator[int]:
-    """One of :mod:`benchmarks.applications` under uvicorn (asyncio, h11), pinned to a core. Yields its port."""
-    listening = _listen()
-    with _process(_serve_application, listening, name, listening) as port:
-        yield port
+def application(
+    name: str, *arguments: Any, http: Literal["h11", "httptools"] = "h11", core: int | None = SERVER_CORE
+) -> Iterator[int]:
+    """One of :mod:`benchmarks.applications`, made with these arguments, under uvicorn on asyncio. Yields its port.
+
+    Args:
+        name: The function that makes it.
+        arguments: The function's.
+        http: What parses HTTP.
+        core: The one that the process is pinned to; None for all.
+    """
+    with _listen() as listening, _process(_serve_application, listening, Served(name, arguments, http, core)):
+        yield listening.getsockname()[1]
 
 
 @contextmanager
 def sink(count: Synchronized[int]) -> Iterator[int]:
     """A receiver in a process of its own. Yields its port."""
-    listening = _listen()
-    with _process(_serve_sink, listening, listening, count) as port:
-        yield port
+    with _listen() as listening, _process(_serve_sink, listening, count):
+        yield listening.getsockname()[1]
+
+
+@contextmanager
+def worker(file: Path) -> Iterator[None]:
+    """A process of its own that delivers, with the default sender, what is due in this file."""
+    with _process(_work, file):
+        yield
