@@ -22,6 +22,9 @@ from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.states import Event, State, advance
 from callback_middleware.verdicts import KILLED_ITS_WORKER, SUSPICIONS
 
+MOST_CLAIMED: Final = 1000
+"""In one call, whatever is asked for: a statement names each of them."""
+
 MOST_WOKEN: Final = 1000
 """Rows that one claim makes ready: a backlog that comes due at once is taken in by several."""
 
@@ -75,6 +78,7 @@ class Claimed(NamedTuple):
 
 def claim(store: Store, limit: int, lease: timedelta, per_origin: int, busy: Mapping[Origin, int]) -> Claimed:
     """Lease what is due. It costs what it claims, what came due since the last call, and the caller's busy origins."""
+    limit = min(limit, MOST_CLAIMED)
     now = store.ground.now()
     if not has_stepped(store.connection, store.ground, now) and not any(store.fetch(_SOMETHING, (now,))[0]):
         store.next_due = _next_due(store)
@@ -132,8 +136,8 @@ def _bury(store: Store, now: int) -> Sequence[UUID]:
     """Settle the suspects dead that were claimed too often."""
     rows = store.fetch(
         "SELECT seq, id, leased, attempts, run, fence FROM queue INDEXED BY queue_suspect JOIN delivery USING (seq) "
-        "WHERE suspect = 1 AND ready = 1 AND claims - attempts >= ?",
-        (SUSPICIONS,),
+        "WHERE suspect = 1 AND ready = 1 AND claims - attempts >= ? LIMIT ?",
+        (SUSPICIONS, MOST_CLAIMED),
     )
     ended = []
     for seq, _, leased, attempts, run, fence in rows:
@@ -146,9 +150,7 @@ def _bury(store: Store, now: int) -> Sequence[UUID]:
 
 def _suspect(store: Store, out: Mapping[int, int], per_origin: int) -> Sequence[int]:
     """The suspect whose turn it is, if there is room for it, and no other is out."""
-    if store.fetch(
-        "SELECT 1 FROM queue INDEXED BY queue_suspect WHERE suspect = 1 AND ready = 0 AND leased = 1 LIMIT 1"
-    ):
+    if store.fetch(_SUSPECT_IS_OUT):
         return ()
     waiting = store.fetch(
         "SELECT seq, origin_key FROM queue INDEXED BY queue_suspect WHERE suspect = 1 AND ready = 1 "

@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -30,23 +31,21 @@ class Ground:
 
     Attributes:
         clock: The wall clock.
-        boot: Tells one start of the machine from another; empty where nothing does.
+        boot: Tells one start of the machine from another; gives nothing where nobody knows.
         since_boot: Seconds since then, suspended or not; None where nothing tells, and the wall clock is believed.
     """
 
     clock: Clock
-    boot: str
+    boot: Callable[[], str]
     since_boot: Callable[[], float] | None
 
     @classmethod
     def of(cls, clock: Clock) -> Ground:
         """The machine's for its own clock; a clock of any other kind is its own ground."""
         if not isinstance(clock, SystemClock):
-            return cls(clock, "", clock.monotonic)
+            return cls(clock, str, clock.monotonic)
         boottime = getattr(time, "CLOCK_BOOTTIME", None)
-        if boottime is None or not _BOOT_ID.exists():
-            return cls(clock, "", None)
-        return cls(clock, _BOOT_ID.read_text().strip(), lambda: time.clock_gettime(boottime))
+        return cls(clock, boot_id, None if boottime is None else lambda: time.clock_gettime(boottime))
 
     def now(self) -> int:
         """Microseconds since 1970, by the wall clock."""
@@ -56,11 +55,33 @@ class Ground:
         """Microseconds by which the wall clock is ahead of the time since boot."""
         return 0 if self.since_boot is None else now - round(self.since_boot() * 1_000_000)
 
+    def knows(self, boot: str, ahead: int, now: int) -> bool:
+        """Whether this is the same boot as far as anybody knows, and the wall clock was not set since."""
+        return not self.is_later(boot) and abs(self.moved(ahead, now)) <= STEP
+
+    def is_later(self, boot: str) -> bool:
+        """Whether the machine has been started since it was this boot."""
+        here = self.boot()
+        return bool(boot and here) and boot != here
+
+    def moved(self, ahead: int, now: int) -> int:
+        """Microseconds by which the wall clock was set since it was so far ahead; 0 where nobody knows."""
+        return 0 if self.since_boot is None else self.ahead(now) - ahead
+
+
+@cache
+def boot_id() -> str:
+    """The kernel's name for this start of the machine; nothing where it has none."""
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
 
 def has_stepped(connection: sqlite3.Connection, ground: Ground, now: int) -> bool:
     """Whether the file has never seen this boot, or the wall clock was set since it looked."""
     row = connection.execute("SELECT boot, ahead FROM clock").fetchone()
-    return row is None or row[0] != ground.boot or abs(ground.ahead(now) - row[1]) > STEP
+    return row is None or not ground.knows(row[0], row[1], now)
 
 
 def follow(connection: sqlite3.Connection, ground: Ground, now: int) -> None:
@@ -68,16 +89,16 @@ def follow(connection: sqlite3.Connection, ground: Ground, now: int) -> None:
 
     In a transaction that may write. Whoever held a lease before the machine was started again is no more.
     """
-    ahead = ground.ahead(now)
     row = connection.execute("SELECT boot, ahead FROM clock").fetchone()
     if row is None:
-        connection.execute("INSERT INTO clock (id, boot, ahead) VALUES (1, ?, ?)", (ground.boot, ahead))
+        connection.execute("INSERT INTO clock (id, boot, ahead) VALUES (1, ?, ?)", (ground.boot(), ground.ahead(now)))
         return
-    boot, before = row
-    if boot != ground.boot:
+    boot, ahead = row
+    if ground.knows(boot, ahead, now):
+        return
+    if ground.is_later(boot):
         connection.execute("UPDATE queue SET due_at = min(due_at, ?) WHERE leased = 1 AND ready = 0", (now,))
-    elif abs(ahead - before) > STEP:
-        connection.execute("UPDATE queue SET due_at = due_at + ? WHERE leased = 1 AND ready = 0", (ahead - before,))
     else:
-        return
-    connection.execute("UPDATE clock SET boot = ?, ahead = ?", (ground.boot, ahead))
+        moved = ground.moved(ahead, now)
+        connection.execute("UPDATE queue SET due_at = due_at + ? WHERE leased = 1 AND ready = 0", (moved,))
+    connection.execute("UPDATE clock SET boot = ?, ahead = ?", (ground.boot(), ground.ahead(now)))

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from callback_middleware.outbox.sqlite.faults import PATIENCE
+from callback_middleware.outbox.sqlite.pruning import prune
 from callback_middleware.outbox.sqlite.rows import microseconds
 from callback_middleware.outbox.sqlite.store import Store
-
-AT_ONCE: Final = 500
-"""Rows forgotten in one transaction: no put waits for more."""
 
 _REST: Final = 1.0
 """Seconds without a job after which the thread is idle."""
@@ -69,58 +67,28 @@ class Housekeeping:
 
     def tidy(self, store: Store, now: float) -> None:
         """Do what is due, and no more than a moment's work of it."""
-        idle = self.idle(now)
+        idle, unchecked, more = self.idle(now), self._unchecked, self._more
+        due = more or now >= self._last_round + (_ROUND if idle else _LATEST)
+        # Written down before it is done: what fails is not tried again at once, and for ever.
         self._last_log_check = now
-        if self._log_size(store) > _LARGE_LOG:
-            _checkpoint(store, "TRUNCATE")
-        elif idle and self._unchecked:
-            _checkpoint(store, "PASSIVE")
+        self._more = False
         if idle:
             self._unchecked = False
-        due = self._more or now >= self._last_round + (_ROUND if idle else _LATEST)
-        if self.keep is not None and due:
+        if due:
             self._last_round = now
-            self._more = prune(store, store.ground.now() - microseconds(self.keep), AT_ONCE) >= AT_ONCE
+        if self._log_size(store) > _LARGE_LOG:
+            _checkpoint(store, "TRUNCATE")
+        elif idle and unchecked:
+            _checkpoint(store, "PASSIVE")
+        if due:
+            before = None if self.keep is None else store.ground.now() - microseconds(self.keep)
+            self._more = prune(store, before).more
 
     def _log_size(self, store: Store) -> int:
         try:
-            return os.stat(f"{store.path}-wal").st_size  # noqa: PTH116 - a plain call
+            return os.stat(store.log).st_size  # noqa: PTH116 - a plain call
         except OSError:
             return 0
-
-
-def prune(store: Store, before: int, limit: int) -> int:
-    """Forget what ended before an instant; at most ``limit`` results. Returns how many deliveries are forgotten."""
-    rows: Sequence[tuple[int, int, int]] = store.fetch(
-        "SELECT rowid, delivery, ended_at FROM result ORDER BY rowid LIMIT ?", (limit,)
-    )
-    old = []
-    for rowid, delivery, ended_at in rows:
-        # They stand in the order in which they ended.
-        if ended_at >= before:
-            break
-        old.append((rowid, delivery))
-    with store.transaction():
-        store.connection.executemany("DELETE FROM result WHERE rowid = ?", [(rowid,) for rowid, _ in old])
-        # One that was replayed is kept for as long as its last run.
-        gone = [
-            (delivery,)
-            for (delivery,) in {(delivery,) for _, delivery in old}
-            if not store.fetch(
-                "SELECT 1 FROM queue WHERE seq = ? UNION ALL SELECT 1 FROM result WHERE delivery = ?",
-                (delivery, delivery),
-            )
-        ]
-        store.connection.executemany("DELETE FROM attempt WHERE delivery = ?", gone)
-        store.connection.executemany("DELETE FROM delivery WHERE seq = ?", gone)
-        store.run("DELETE FROM dedupe WHERE until <= ?", (store.ground.now(),))
-        store.run(
-            "DELETE FROM subscription WHERE seq IN (SELECT seq FROM subscription "
-            "WHERE ended_at < ? OR expires_at < ? LIMIT ?)",
-            (before, before, limit),
-        )
-    store.run(f"PRAGMA incremental_vacuum({limit})").fetchall()
-    return len(gone)
 
 
 def _checkpoint(store: Store, how: str) -> None:
@@ -128,4 +96,4 @@ def _checkpoint(store: Store, how: str) -> None:
     try:
         store.fetch(f"PRAGMA wal_checkpoint({how})")
     finally:
-        store.run("PRAGMA busy_timeout = 4000")
+        store.run(f"PRAGMA busy_timeout = {round(PATIENCE * 1000)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,15 +12,20 @@ from itertools import islice
 from typing import TypeVar
 from uuid import UUID
 
-import anyio.to_thread
-
 from callback_middleware.delivery import Delivery
 from callback_middleware.destinations import Origin
 from callback_middleware.outbox.sqlite import changes
 from callback_middleware.outbox.sqlite.ground import Ground
-from callback_middleware.outbox.sqlite.housekeeping import prune
 from callback_middleware.outbox.sqlite.outcomes import ATTEMPT_COLUMNS, attempt_of
-from callback_middleware.outbox.sqlite.reading import Policies, not_found, read_counts, read_delivery, select
+from callback_middleware.outbox.sqlite.pruning import prune
+from callback_middleware.outbox.sqlite.reader import Policies, Question
+from callback_middleware.outbox.sqlite.reading import (
+    MOST_AT_ONCE,
+    not_found,
+    read_counts,
+    read_delivery,
+    select,
+)
 from callback_middleware.outbox.sqlite.rows import SUBSCRIPTION_COLUMNS, instant, subscription_of
 from callback_middleware.outbox.sqlite.session import Session
 from callback_middleware.outbox.sqlite.store import Store
@@ -31,8 +36,6 @@ from callback_middleware.states import State
 from callback_middleware.subscription import Subscription, SubscriptionKey
 
 T = TypeVar("T")
-
-_AT_ONCE = 500
 
 
 class Log:
@@ -55,9 +58,11 @@ class Log:
         return await self._ask(lambda connection, _: read_counts(connection))
 
     async def search(self, selection: Selection, *, limit: int = 100, after: UUID | None = None) -> Page:
-        found = await self._ask(
-            lambda connection, policies: list(islice(select(connection, selection, after, policies), limit + 1))
-        )
+        def question(connection: sqlite3.Connection, policies: Policies) -> list[Delivery]:
+            at_once = min(limit + 1, MOST_AT_ONCE)
+            return list(islice(select(connection, selection, after, policies, at_once=at_once), limit + 1))
+
+        found = await self._ask(question)
         return Page(found[:limit], found[limit - 1].id if len(found) > limit else None)
 
     async def subscriptions(
@@ -90,7 +95,7 @@ class Log:
         counted: Counter[Origin] = Counter()
         after, total = None, 0
         while True:
-            page = await self.search(chosen, limit=_AT_ONCE, after=after)
+            page = await self.search(chosen, limit=MOST_AT_ONCE, after=after)
             if dry_run:
                 total += len(page.deliveries)
             elif page.deliveries:
@@ -104,12 +109,19 @@ class Log:
             after = page.more
 
     async def prune(self, before: datetime, *, limit: int = 500) -> int:
-        return await self._session.desk().call(lambda store: prune(store, instant(before), limit))
+        """As :meth:`~callback_middleware.ports.DeliveryLog.prune`: some hundreds at a time, puts in between."""
+        forgotten = 0
+        while forgotten < limit:
+            pruned = await self._session.desk().call(partial(prune, before=instant(before), limit=limit - forgotten))
+            forgotten += pruned.forgotten
+            if not pruned.more:
+                break
+        return forgotten
 
-    async def _ask(self, question: Callable[[sqlite3.Connection, Policies], T]) -> T:
+    async def _ask(self, question: Question[T]) -> T:
         # What was put before is committed, and there is a file of this version.
         await self._session.desk().call(_opened)
-        return await anyio.to_thread.run_sync(self._session.reader.ask, question)
+        return await self._session.reader.answer(question)
 
 
 def _opened(store: Store) -> None:

@@ -88,4 +88,5 @@ def _outcome(kind: str, status: int | None, shown: dict[str, Any], body: bytes |
 
 
 def _text(shown: dict[str, Any]) -> str | None:
-    return json.dumps(shown, ensure_ascii=False, separators=(",", ":")) if shown else None
+    # In ASCII, which holds even what is half a character: whatever a receiver says, its attempt is kept.
+    return json.dumps(shown, separators=(",", ":")) if shown else None

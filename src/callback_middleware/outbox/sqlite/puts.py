@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from callback_middleware.delivery import Delivery
-from callback_middleware.errors import OutboxError, SubscriptionExists
+from callback_middleware.errors import OutboxError
 from callback_middleware.outbox.dedupe import REMEMBERED_FOR
 from callback_middleware.outbox.sqlite.faults import doubt, is_failure
 from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row, delivery_row, instant, microseconds
@@ -115,7 +115,9 @@ def _put_apart(store: Store, batches: Sequence[Batch]) -> Sequence[Result]:
             store.run("SAVEPOINT batch")
             try:
                 results.append(_put_one(store, batch, now))
-            except (SubscriptionExists, ValueError, OverflowError, sqlite3.DataError, sqlite3.InterfaceError) as error:
+            except Exception as error:
+                if isinstance(error, sqlite3.Error) and is_failure(error):
+                    raise
                 store.run("ROLLBACK TO batch")
                 results.append(error)
             store.run("RELEASE batch")

@@ -7,14 +7,23 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeAlias, TypeVar
 
+import anyio.to_thread
+
+from callback_middleware.eventloop import LoopLocal
 from callback_middleware.outbox.sqlite.faults import is_failure, meaning
 from callback_middleware.outbox.sqlite.file import open_reader
 from callback_middleware.outbox.sqlite.store import read_policy
 from callback_middleware.retry import RetryPolicy
 
 T = TypeVar("T")
+
+Policies: TypeAlias = Callable[[int], RetryPolicy]
+Question: TypeAlias = Callable[[sqlite3.Connection, Policies], T]
+
+MOST_AT_ONCE: Final = 4
+"""Questions of one event loop: a thread each, and an application has other uses for its threads."""
 
 
 class Reader:
@@ -28,13 +37,22 @@ class Reader:
         self._path = path
         self._asking = 0
         self._coming_and_going = threading.Condition()
+        self._limiters: LoopLocal[anyio.CapacityLimiter] = LoopLocal()
 
-    def ask(self, question: Callable[[sqlite3.Connection, Callable[[int], RetryPolicy]], T]) -> T:
-        """Answer a question. Blocks.
+    async def answer(self, question: Question[T]) -> T:
+        """Answer a question in a thread of its own, while others are asked; a few at a time.
 
         Raises:
             OutboxUnavailable: The file cannot be read.
         """
+        limiter = self._limiters.get()
+        if limiter is None:
+            limiter = anyio.CapacityLimiter(MOST_AT_ONCE)
+            self._limiters.set(limiter)
+        return await anyio.to_thread.run_sync(self.ask, question, limiter=limiter)
+
+    def ask(self, question: Question[T]) -> T:
+        """As :meth:`answer`, in the thread that asks."""
         with self._counted():
             try:
                 with closing(open_reader(self._path)) as connection:
@@ -65,7 +83,7 @@ class Reader:
                 self._coming_and_going.notify_all()
 
 
-def _policies(connection: sqlite3.Connection) -> Callable[[int], RetryPolicy]:
+def _policies(connection: sqlite3.Connection) -> Policies:
     """Retry policies by their rows, each read once."""
     known: dict[int, RetryPolicy] = {}
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 from uuid import UUID
 
 from callback_middleware.delivery import Delivery
 from callback_middleware.errors import DeliveryNotFound
+from callback_middleware.outbox.sqlite.reader import Policies
 from callback_middleware.outbox.sqlite.rows import (
     DELIVERY_COLUMNS,
     Row,
@@ -17,13 +18,11 @@ from callback_middleware.outbox.sqlite.rows import (
     queued_state,
     time_at,
 )
-from callback_middleware.retry import RetryPolicy
 from callback_middleware.selection import Selection
 from callback_middleware.states import State
 
-Policies = Callable[[int], RetryPolicy]
-
-_AT_ONCE: Final = 500
+MOST_AT_ONCE: Final = 500
+"""Rows that one statement reads."""
 
 _WIDTH: Final = len(DELIVERY_COLUMNS)
 _COLUMNS: Final = (
@@ -36,6 +35,10 @@ _JOINED: Final = (
     "LEFT JOIN result ON result.delivery = delivery.seq AND result.latest = 1"
 )
 _GET: Final = f"SELECT {_COLUMNS} FROM {_JOINED} WHERE delivery.id = ?"  # noqa: S608 - names of ours
+_COUNTS: Final = (
+    "SELECT iif(leased, 'sending', 'pending'), count(*) FROM queue GROUP BY leased UNION ALL "
+    "SELECT state, count(*) FROM result INDEXED BY result_state WHERE latest = 1 GROUP BY state"
+)
 
 # Where few of many are looked for, the way to them begins with what only they have.
 _AMONG: Final = {
@@ -58,21 +61,20 @@ def not_found(delivery: UUID) -> DeliveryNotFound:
 
 
 def read_counts(connection: sqlite3.Connection) -> dict[State, int]:
+    """How many deliveries are in each state, all at one moment."""
     counts = dict.fromkeys(State, 0)
-    for leased, count in connection.execute("SELECT leased, count(*) FROM queue GROUP BY leased").fetchall():
-        counts[queued_state(leased)] = count
-    ended = connection.execute(
-        "SELECT state, count(*) FROM result INDEXED BY result_state WHERE latest = 1 GROUP BY state"
-    ).fetchall()
-    for state, count in ended:
+    for state, count in connection.execute(_COUNTS).fetchall():
         counts[State(state)] = count
     return counts
 
 
 def select(
-    connection: sqlite3.Connection, selection: Selection, after: UUID | None, policies: Policies
+    connection: sqlite3.Connection, selection: Selection, after: UUID | None, policies: Policies, *, at_once: int
 ) -> Iterator[Delivery]:
-    """The selected deliveries, the newest first. It may be left at any time: nothing stays open between two rows.
+    """The selected deliveries, the newest first. It may be left at any time.
+
+    Nothing is open between two statements, the first of which reads ``at_once`` rows: a search that takes long must not
+    keep the write-ahead log from being reset. What is put or forgotten meanwhile moves nothing to another page.
 
     What the statement leaves in, :meth:`Selection.matches` decides: SQLite's idea of upper and lower case, and a tag's
     way of writing, are not to be relied on.
@@ -85,15 +87,17 @@ def select(
         where = " AND ".join(conditions) or "1"
         rows = connection.execute(
             f"SELECT {_COLUMNS} FROM {_JOINED} WHERE {where} ORDER BY delivery.id DESC LIMIT ?",  # noqa: S608 - ours
-            (*parameters, _AT_ONCE),
+            (*parameters, at_once),
         ).fetchall()
         for row in rows:
             delivery = _delivery(row, policies)
             after = delivery.id
             if selection.matches(delivery):
                 yield delivery
-        if len(rows) < _AT_ONCE:
+        if len(rows) < at_once:
             return
+        # Few were what was looked for.
+        at_once = MOST_AT_ONCE
 
 
 def _conditions(selection: Selection) -> tuple[list[str], list[Any]]:
@@ -135,8 +139,3 @@ def _delivery(row: Row, policies: Policies) -> Delivery:
         return delivery_of(row, policies(row[12]), attempts=attempts, run=run, reason=reason, **queued)
     state, attempts, run, reason = row[_WIDTH + 5 :]
     return delivery_of(row, policies(row[12]), state=State(state), attempts=attempts, run=run, reason=reason)
-
-
-def marks(values: Sequence[object]) -> str:
-    """As many question marks."""
-    return ", ".join("?" * len(values))

@@ -74,6 +74,11 @@ def _tags(text: str | None) -> Mapping[str, str]:
     return {} if text is None else json.loads(text)
 
 
+def storable(text: str) -> str:
+    """A text as it is; if it holds half a surrogate pair, which no database takes, with that spelled out."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def delivery_row(delivery: Delivery, retry: int) -> Row:
     """The columns :data:`DELIVERY_COLUMNS`."""
     version, expires = delivery.subscription, delivery.expires_at

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, assert_never
 from callback_middleware.delivery import Dead, Delivered, Fence, Released, Retry, Settlement
 from callback_middleware.outbox.sqlite.outcomes import ATTEMPT_COLUMNS, attempt_row
 from callback_middleware.outbox.sqlite.results import Ended, finish
-from callback_middleware.outbox.sqlite.rows import Row, microseconds
+from callback_middleware.outbox.sqlite.rows import Row, microseconds, storable
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.outbox.sqlite.subscribing import end
 from callback_middleware.states import Event, State, advance
@@ -120,9 +120,9 @@ def _decide(row: _Known, settlement: Settlement, now: int) -> Ended | _Waiting:
             return Ended(row.seq, row.run, state, now, made, settlement.fence.number, "")
         case Dead(reason):
             state = advance(State.SENDING, Event.GIVE_UP)
-            return Ended(row.seq, row.run, state, now, made, settlement.fence.number, reason)
+            return Ended(row.seq, row.run, state, now, made, settlement.fence.number, storable(reason))
         case Retry(after, reason):
-            return _waiting(row, now, microseconds(after), made if attempted else row.claims, made, reason)
+            return _waiting(row, now, microseconds(after), made if attempted else row.claims, made, storable(reason))
         case Released(after):
             return _waiting(row, now, microseconds(after), made if attempted else row.claims - 1, made, None)
         case _:

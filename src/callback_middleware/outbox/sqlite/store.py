@@ -20,6 +20,7 @@ class Store:
     """The one connection that writes.
 
     Attributes:
+        log: Where its write-ahead log is: beside the file itself, not beside a link to it.
         connection: In autocommit mode: what is not in a :meth:`transaction` commits by itself.
         ground: Says what time it is.
         cursor: The origin that was claimed from last; where the next claim goes on.
@@ -28,6 +29,7 @@ class Store:
 
     def __init__(self, path: Path, ground: Ground) -> None:
         self.path = path
+        self.log = f"{os.path.realpath(path)}-wal"
         self.ground = ground
         self.connection = open_writer(path)
         self.cursor = 0
@@ -35,6 +37,8 @@ class Store:
         self._identity = _identity(path)
         self._retry_ids: dict[RetryPolicy, int] = {}
         self._policies: dict[int, RetryPolicy] = {}
+        # Made by the transaction that is under way. If that is rolled back, their numbers become others'.
+        self._unsure: set[int] = set()
 
     def close(self) -> None:
         self.connection.close()
@@ -68,6 +72,7 @@ class Store:
             OutboxUncertain: The commit failed in a way that a recovery may undo.
         """
         connection = self.connection
+        self._unsure.clear()
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
@@ -96,21 +101,28 @@ class Store:
 
     def retry_id(self, policy: RetryPolicy) -> int:
         """The row of a retry policy, made if there is none."""
-        known = self._retry_ids.get(policy)
-        if known is None:
-            text = json.dumps(policy.as_dict(), sort_keys=True)
-            found = self.fetch("SELECT id FROM retry WHERE policy = ?", (text,))
-            if not found:
-                # Not remembered yet: a transaction that makes it may be rolled back.
-                return self.run("INSERT INTO retry (policy) VALUES (?)", (text,)).lastrowid or 0
-            known = self._retry_ids[policy] = found[0][0]
-        return known
+        number = self._retry_ids.get(policy)
+        if number is not None:
+            return number
+        text = json.dumps(policy.as_dict(), sort_keys=True)
+        found = self.fetch("SELECT id FROM retry WHERE policy = ?", (text,))
+        if found:
+            ((number,),) = found
+        else:
+            number = self.run("INSERT INTO retry (policy) VALUES (?)", (text,)).lastrowid or 0
+            if self.connection.in_transaction:
+                self._unsure.add(number)
+        if number not in self._unsure:
+            self._retry_ids[policy] = number
+        return number
 
     def policy(self, number: int) -> RetryPolicy:
         """The retry policy of a row."""
         policy = self._policies.get(number)
         if policy is None:
-            policy = self._policies[number] = read_policy(self.connection, number)
+            policy = read_policy(self.connection, number)
+            if number not in self._unsure:
+                self._policies[number] = policy
         return policy
 
 

@@ -21,6 +21,8 @@ CREATE TABLE delivery (
   subscription_owner TEXT,
   generation INTEGER
 );
+-- A subscription's generation is remembered as long as what was sent to it.
+CREATE INDEX delivery_notified ON delivery (callback, subscription_key) WHERE subscription_key IS NOT NULL;
 
 -- What is still to be done: one row per delivery that is pending or sending, gone when it ends.
 -- A delivery is put once: its queue row is the trigger's, and so cannot be made for an id that is known.
@@ -103,6 +105,8 @@ CREATE TABLE subscription (
   tags TEXT,
   UNIQUE (callback, key)
 );
+CREATE INDEX subscription_ended ON subscription (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX subscription_expires ON subscription (expires_at) WHERE expires_at IS NOT NULL;
 
 -- Retry policies, each once: deliveries share a few.
 CREATE TABLE retry (

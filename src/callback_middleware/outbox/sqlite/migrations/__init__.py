@@ -9,8 +9,10 @@ from importlib.resources import files
 
 def steps() -> Sequence[str]:
     """The SQL of every step; the first one makes version 1."""
-    folder = files(__name__)
-    return [file.read_text() for file in sorted(folder.iterdir(), key=lambda file: file.name) if _is_step(file.name)]
+    found = sorted(
+        (file for file in files(__name__).iterdir() if file.name.endswith(".sql")), key=lambda file: file.name
+    )
+    return [file.read_text(encoding="utf-8") for file in found]
 
 
 def statements(script: str) -> Iterator[str]:
@@ -21,7 +23,3 @@ def statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(gathered):
             yield gathered
             gathered = ""
-
-
-def _is_step(name: str) -> bool:
-    return name.endswith(".sql")
