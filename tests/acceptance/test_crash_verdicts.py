@@ -16,7 +16,7 @@ import pytest
 from callback_middleware import Attempt, Delivery, Outcome, RetryPolicy, State
 from callback_middleware.destinations import Origin
 from callback_middleware.outcomes import Accepted, Answer, Phase, TimedOut
-from crashing.journal import Entry, Journal, in_flight, outlived, results
+from crashing.journal import Entry, Journal, in_flight, outlived, results, stale
 from crashing.verdict import Evidence, Faults, Reception, Result, Stored, judge
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -90,6 +90,10 @@ FAULTY = {
         told(attempt(), attempt(number=2), times=2, interrupted=[ONE]),
         Faults(two_results=frozenset({ONE})),
     ),
+    "a settlement by a worker that was no longer the owner": (
+        replace(KEPT, stale=[ONE]),
+        Faults(overruled=frozenset({ONE})),
+    ),
     "one duplicate more than attempts that were interrupted": (
         told(attempt(), times=3, interrupted=[ONE, OTHER]),
         Faults(unexplained=frozenset({ONE})),
@@ -105,7 +109,7 @@ FAULTLESS = {
     "a duplicate of an attempt that failed after it was heard": told(attempt(LATE), attempt(number=2), times=2),
     "a late result that was not applied": told(attempt(), attempt(), times=2, outlived=[ONE]),
     "a result of each run": told(
-        attempt(), attempt(run=2), times=2, interrupted=[ONE], results=[Result(ONE, 1), Result(ONE, 2)]
+        *(attempt(LATE), attempt(number=2), attempt(run=2)), times=2, results=[Result(ONE, 1), Result(ONE, 2)]
     ),
 }
 
@@ -143,18 +147,19 @@ def test_what_was_written_before_a_kill_is_read_after_it(tmp_path: Path) -> None
     assert third.at <= time.monotonic()
 
 
-def test_a_line_that_a_kill_has_cut_in_two_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", [1, 2, 4, 40, 60])
+def test_a_line_that_a_kill_has_cut_in_two_is_left_out(missing: int, tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with closing(Journal(path)) as journal:
         journal.write("began", ONE)
-        path.write_bytes(path.read_bytes()[:-4])
+        path.write_bytes(path.read_bytes()[:-missing])
         journal.write("began", OTHER)
         (entry,) = journal.read()
     assert entry.subject == str(OTHER)
 
 
 def entries(*events: tuple[float, int, str, UUID]) -> Sequence[Entry]:
-    return [Entry(at, process, what, str(subject)) for at, process, what, subject in events]
+    return [Entry(at, process, what, str(subject), int(what == "ended")) for at, process, what, subject in events]
 
 
 def test_in_flight_is_what_this_process_has_begun_and_not_ended() -> None:
@@ -166,7 +171,7 @@ def test_in_flight_is_what_this_process_has_begun_and_not_ended() -> None:
     assert in_flight(journal, 9) == []
 
 
-def test_an_attempt_outlives_its_lease_when_it_ends_that_long_after_its_own_claim() -> None:
+def test_an_attempt_outlives_its_lease_when_it_is_accepted_that_long_after_its_own_claim() -> None:
     lease = timedelta(seconds=3)
     journal = entries(
         (1, 7, "claimed", ONE),
@@ -177,6 +182,19 @@ def test_an_attempt_outlives_its_lease_when_it_ends_that_long_after_its_own_clai
         (7.6, 8, "ended", ONE),
     )
     assert outlived(journal, lease) == [ONE]
+    # Of one that was not accepted the log tells that it failed.
+    assert outlived([entry._replace(number=0) for entry in journal], lease) == []
+
+
+def test_a_settlement_is_stale_when_another_process_has_claimed_before_it_began() -> None:
+    overtaken = entries((1, 7, "claimed", ONE), (2, 8, "claimed", ONE), (3, 7, "settling", ONE), (4, 7, "applied", ONE))
+    assert stale(overtaken) == [ONE]
+    assert stale([*overtaken[:3], overtaken[3]._replace(what="late")]) == []
+    # Another may claim as soon as it is settled: before that is written down.
+    assert stale([overtaken[0], overtaken[2], overtaken[1], overtaken[3]]) == []
+    # And the one that was overtaken may claim again.
+    late = overtaken[3]._replace(what="late")
+    assert stale([*overtaken[:3], late, overtaken[0], *overtaken[2:]]) == []
 
 
 def test_results_are_those_that_were_applied() -> None:

@@ -16,7 +16,8 @@ from crashing.rounds import (
     web_is_killed,
     web_kills_itself,
     worker_is_killed,
-    worker_stalls,
+    worker_stalls_before_settling,
+    worker_stalls_in_attempts,
 )
 from crashing.seeds import seeds
 from crashing.settings import Moment
@@ -49,16 +50,21 @@ async def test_nothing_is_lost_wherever_on_the_delivery_path_it_dies(tmp_path: P
 
 
 async def test_nothing_is_lost_when_a_worker_is_killed_in_the_middle_of_attempts(tmp_path: Path) -> None:
-    account = await worker_is_killed(tmp_path, SEEDS[0], kills=1)
+    account = await worker_is_killed(tmp_path, SEEDS[0], kills=1, loop="asyncio")
     account.assert_kept(kills=1)
     assert account.evidence.duplicates > 0
 
 
-@pytest.mark.parametrize("answered", [False, True], ids=["in the middle of attempts", "about to settle"])
-async def test_a_worker_that_stalls_past_its_leases_changes_no_result(answered: bool, tmp_path: Path) -> None:
-    account = await worker_stalls(tmp_path, SEEDS[0], answered=answered)
+async def test_a_worker_that_stalls_in_the_middle_of_attempts_changes_no_result(tmp_path: Path) -> None:
+    account = await worker_stalls_in_attempts(tmp_path, SEEDS[0], loop="asyncio")
     account.assert_kept(kills=1)
     assert account.evidence.duplicates > 0
+
+
+async def test_a_worker_that_stalls_before_it_settles_changes_no_result(tmp_path: Path) -> None:
+    account = await worker_stalls_before_settling(tmp_path, SEEDS[0], loop="trio")
+    account.assert_kept(kills=1)
+    assert account.evidence.outlived
 
 
 async def test_an_outbox_in_memory_is_found_to_lose(tmp_path: Path) -> None:

@@ -22,10 +22,12 @@ class Entry(NamedTuple):
     Attributes:
         at: Seconds of the machine's monotonic clock.
         process: Whose.
-        what: ``claimed``, ``began`` and ``ended`` of an attempt; ``result`` and ``late`` of a settlement that applied
-            and that did not; ``struck`` of a process that is about to kill or stop itself.
+        what: ``claimed``, ``began`` and ``ended`` of an attempt; ``settling`` before and ``applied`` or ``late`` after
+            a settlement, and ``result`` of one that was terminal; ``struck`` of a process that is about to kill or
+            stop itself.
         subject: The delivery's id; of ``struck`` the process.
-        number: The run; of ``struck`` the requests in flight.
+        number: Of ``result`` the run; of ``ended`` 1 for an attempt that was accepted; of ``struck`` the requests in
+            flight.
     """
 
     at: float
@@ -71,14 +73,31 @@ def in_flight(entries: Sequence[Entry], process: int) -> Sequence[UUID]:
 
 
 def outlived(entries: Sequence[Entry], lease: timedelta) -> Sequence[UUID]:
-    """The deliveries of attempts that ended when their lease had ended: another worker may have made them too."""
+    """The deliveries of attempts that were accepted when their lease had ended: another may have made them too."""
     claimed: dict[tuple[int, str], float] = {}
     found: list[UUID] = []
     for entry in entries:
         key = entry.process, entry.subject
         if entry.what == "claimed":
             claimed[key] = entry.at
-        elif entry.what == "ended" and entry.at - claimed[key] >= lease.total_seconds():
+        elif entry.what == "ended" and entry.number and entry.at - claimed[key] >= lease.total_seconds():
+            found.append(UUID(entry.subject))
+    return found
+
+
+def stale(entries: Sequence[Entry]) -> Sequence[UUID]:
+    """The deliveries that a settlement has changed although another process had claimed them since."""
+    owner: dict[str, int] = {}
+    overtaken: set[tuple[int, str]] = set()
+    found: list[UUID] = []
+    for entry in entries:
+        key = entry.process, entry.subject
+        if entry.what == "claimed":
+            owner[entry.subject] = entry.process
+            overtaken.discard(key)
+        elif entry.what == "settling" and owner[entry.subject] != entry.process:
+            overtaken.add(key)
+        elif entry.what == "applied" and key in overtaken:
             found.append(UUID(entry.subject))
     return found
 

@@ -75,6 +75,7 @@ class MortalOutbox:
 
     async def settle(self, settlements: Sequence[Settlement]) -> frozenset[Fence]:
         self._doom.at(Moment.SETTLING)
+        self._journal.write("settling", *(settlement.fence.delivery for settlement in settlements))
         applied = await self._outbox.settle(settlements)
         for settlement in settlements:
             self._note(settlement, applied=settlement.fence in applied)
@@ -99,13 +100,11 @@ class MortalOutbox:
 
     def _note(self, settlement: Settlement, *, applied: bool) -> None:
         delivery, attempt = settlement.fence.delivery, settlement.attempt
-        run = 0 if attempt is None else attempt.run
-        if not applied:
-            self._journal.write("late", delivery, number=run)
-        elif isinstance(settlement.verdict, Delivered | Dead):
-            self._journal.write("result", delivery, number=run)
+        self._journal.write("applied" if applied else "late", delivery)
+        if applied and isinstance(settlement.verdict, Delivered | Dead):
+            self._journal.write("result", delivery, number=0 if attempt is None else attempt.run)
         if attempt is not None:
-            self._journal.write("ended", delivery)
+            self._journal.write("ended", delivery, number=int(isinstance(attempt.outcome, Accepted)))
 
 
 class MortalSender:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 from uuid import UUID
@@ -48,6 +48,13 @@ class Receiver:
     async def keeps(self, count: int) -> None:
         """Return when at least so many callers wait for an answer."""
         await self.news.until(lambda: len(self.waiting) >= count, f"{count} callers wait for an answer")
+
+    async def hears_again(self, deliveries: Collection[UUID]) -> None:
+        """Return when one of these has come from now on."""
+        before = len(self.received)
+        await self.news.until(
+            lambda: any(one.delivery in deliveries for one in self.received[before:]), "a delivery comes again"
+        )
 
     async def silence(self) -> None:
         """Return when nobody is connected any more: what the dead have sent is heard."""

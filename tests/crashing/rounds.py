@@ -85,9 +85,16 @@ async def web_kills_itself(directory: Path, seed: int, moments: Iterable[Moment]
         return await _end(scene, 100)
 
 
-async def worker_is_killed(directory: Path, seed: int, *, kills: int) -> Account:
-    """Kill workers in the middle of attempts: their receivers have heard, and not answered."""
-    async with world(directory, seed) as scene, scene.web(dispatch=False) as web:
+async def worker_is_killed(directory: Path, seed: int, *, kills: int, loop: str) -> Account:
+    """Kill workers in the middle of attempts: their receivers have heard, and not answered.
+
+    Args:
+        directory: Empty; for the files.
+        seed: Of everything that is left to chance here.
+        kills: How many workers are killed; at most four, as with :func:`web_is_killed`.
+        loop: Which event loop they run on, asyncio or trio.
+    """
+    async with world(directory, seed, loop=loop) as scene, scene.web(dispatch=False) as web:
         for _ in range(kills):
             scene.receiver.hold()
             async with scene.worker() as worker:
@@ -102,59 +109,82 @@ async def worker_is_killed(directory: Path, seed: int, *, kills: int) -> Account
     return await scene.account()
 
 
-async def worker_stalls(directory: Path, seed: int, *, answered: bool) -> Account:
-    """Stop a worker past the leases of its attempts, have another one make them, and let it go on.
+async def worker_stalls_in_attempts(directory: Path, seed: int, *, loop: str) -> Account:
+    """Stop a worker in the middle of attempts, and let it go on while another is in the middle of the same ones.
 
     Args:
         directory: Empty; for the files.
         seed: Of everything that is left to chance here.
-        answered: Whether it stops with the receivers' answers in hand, about to settle, and goes on when the other has
-            settled everything; else in the middle of attempts, and it goes on when the other has only begun.
+        loop: Which event loop workers run on, asyncio or trio.
     """
-    async with world(directory, seed) as scene, scene.web(dispatch=False) as web:
-        about_to_settle = {
-            "moment": Moment.SETTLING,
-            "passage": scene.chance.randint(3, 12),
-            "crowd": 0,
-            "stalls": True,
-        }
-        if not answered:
+    async with world(directory, seed, loop=loop) as scene, scene.web(dispatch=False) as web:
+        scene.receiver.hold()
+        async with scene.worker() as stalled:
+            await scene.receiver.keeps(_MANY)
+            await scene.stop(stalled)
+            await scene.clients.end()
+            held = frozenset(scene.receiver.waiting)
+            # It is answered, and does not know it yet; whoever comes now is kept waiting.
+            scene.receiver.release()
             scene.receiver.hold()
-        async with scene.worker(**(about_to_settle if answered else {})) as stalled:
-            if answered:
-                await scene.stopped_itself(stalled)
-            else:
-                await scene.receiver.keeps(_MANY)
-                await scene.stop(stalled)
+            async with scene.worker() as other:
+                await scene.receiver.hears_again(held)
+                await _goes_on(scene, stalled)
                 scene.receiver.release()
-            await _takes_over(scene, stalled, settled=answered)
+                await scene.drain()
+                await other.terminate()
             await stalled.terminate()
         await web.terminate()
     return await scene.account()
 
 
-async def _takes_over(scene: World, stalled: Service, *, settled: bool) -> None:
-    """Have another worker take over from one that has stopped, then let that go on, and both send what is left."""
-    held = _in_flight(scene, stalled)
+async def worker_stalls_before_settling(directory: Path, seed: int, *, loop: str) -> Account:
+    """Have a worker stop with answers in hand, and go on when another has got and settled the same ones.
+
+    Args:
+        directory: Empty; for the files.
+        seed: Of everything that is left to chance here.
+        loop: Which event loop workers run on, asyncio or trio.
+    """
+    passage = {"moment": Moment.SETTLING, "passage": 5, "crowd": 0, "stalls": True}
+    async with world(directory, seed, loop=loop) as scene, scene.web(dispatch=False) as web:
+        async with scene.worker(**passage) as stalled:
+            await scene.stopped_itself(stalled)
+            await scene.clients.end()
+            held = _held(scene, stalled)
+            async with scene.worker() as other:
+
+                def settled(entries: Sequence[Entry]) -> bool:
+                    return held <= {
+                        one.subject for one in entries if (one.process, one.what) == (other.process, "result")
+                    }
+
+                await scene.noted(settled, "another worker has settled what the one that stalls has in hand")
+                await _goes_on(scene, stalled)
+                await scene.drain()
+                await other.terminate()
+            await stalled.terminate()
+        await web.terminate()
+    return await scene.account()
+
+
+def _held(scene: World, stalled: Service) -> frozenset[str]:
+    """What a worker that has stopped has in flight."""
+    held = frozenset(map(str, in_flight(scene.journal.read(), stalled.process)))
     assert held, "the worker that was stopped had no attempt in flight"
-    await scene.clients.end()
-    async with scene.worker() as other:
-
-        def taken_over(entries: Sequence[Entry]) -> bool:
-            own = [entry for entry in entries if entry.process == other.process]
-            if settled:
-                return held <= {entry.subject for entry in own if entry.what == "result"}
-            return not held.isdisjoint(entry.subject for entry in own if entry.what == "began")
-
-        await scene.noted(taken_over, "another worker has taken over")
-        stalled.resume()
-        await scene.noted(lambda _: held.isdisjoint(_in_flight(scene, stalled)), "the one that stalled has settled")
-        await scene.drain()
-        await other.terminate()
+    return held
 
 
-def _in_flight(scene: World, service: Service) -> frozenset[str]:
-    return frozenset(map(str, in_flight(scene.journal.read(), service.process)))
+async def _goes_on(scene: World, stalled: Service) -> None:
+    """Let a worker go on that has stopped. On return it has settled all that it had in flight, or tried to."""
+    held, before = _held(scene, stalled), len(scene.journal.read())
+
+    def settled(entries: Sequence[Entry]) -> bool:
+        news = entries[before:]
+        return held <= {one.subject for one in news if (one.process, one.what) == (stalled.process, "ended")}
+
+    stalled.resume()
+    await scene.noted(settled, "the worker that stalled has settled what it had in flight")
 
 
 async def _end(scene: World, requests: int) -> Account:

@@ -80,9 +80,10 @@ async def web(settings: Settings, listening: socket.socket) -> AsyncIterator[Ser
 
 
 @asynccontextmanager
-async def worker(settings: Settings) -> AsyncIterator[Service]:
-    """A worker of the service. It ends with the block."""
-    async with _running(["crashing.worker"], settings) as service:
+async def worker(settings: Settings, loop: str) -> AsyncIterator[Service]:
+    """A worker of the service, on asyncio or trio. It ends with the block."""
+    command = ["callback_middleware", "work", _APPLICATION, "--loop", loop, "--log-level", "error"]
+    async with _running(command, settings) as service:
         yield service
 
 

@@ -56,7 +56,8 @@ class Evidence:
         stored: Everything that the outbox has.
         results: Every terminal result that was applied.
         interrupted: The delivery of every attempt that was in flight when its process was killed.
-        outlived: The delivery of every attempt that its lease did not outlive, because its process was stopped.
+        stale: The delivery of every settlement that was applied although another worker had claimed since.
+        outlived: The delivery of every attempt that was accepted when its lease had ended, because its process stalled.
     """
 
     acknowledged: Collection[str]
@@ -64,6 +65,7 @@ class Evidence:
     stored: Sequence[Stored]
     results: Sequence[Result] = ()
     interrupted: Sequence[UUID] = ()
+    stale: Sequence[UUID] = ()
     outlived: Sequence[UUID] = ()
 
     @property
@@ -83,6 +85,7 @@ class Faults:
         unstored: Deliveries that were sent, and that the outbox does not have.
         unsettled: Deliveries that are neither delivered, dead nor cancelled after everything was drained.
         two_results: Deliveries of which one run had two terminal results.
+        overruled: Deliveries that one worker settled while they were another's.
         unexplained: Deliveries that came more often than attempts of theirs failed, were interrupted or outlived their
             lease.
     """
@@ -93,6 +96,7 @@ class Faults:
     unstored: frozenset[UUID] = frozenset()
     unsettled: frozenset[UUID] = frozenset()
     two_results: frozenset[UUID] = frozenset()
+    overruled: frozenset[UUID] = frozenset()
     unexplained: frozenset[UUID] = frozenset()
 
     def __bool__(self) -> bool:
@@ -122,6 +126,7 @@ def judge(evidence: Evidence) -> Faults:
         unsettled=frozenset(one.delivery.id for one in evidence.stored if not one.delivery.state.terminal),
         two_results=_applied_twice(evidence.results)
         | frozenset(one.delivery.id for one in evidence.stored if _went_on(one.attempts)),
+        overruled=frozenset(evidence.stale),
         unexplained=_unexplained(evidence),
     )
 

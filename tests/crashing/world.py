@@ -21,7 +21,7 @@ from callback_middleware import SQLiteOutbox, State
 from callback_middleware.selection import Selection
 from crashing import services
 from crashing.clients import Clients
-from crashing.journal import Entry, Journal, in_flight, outlived, results
+from crashing.journal import Entry, Journal, in_flight, outlived, results, stale
 from crashing.mortality import LEASE
 from crashing.news import seen
 from crashing.receiver import Receiver, receiving
@@ -72,10 +72,12 @@ class World:
     Attributes:
         seed: Of everything that is left to chance here.
         outbox: Path of the outbox's file; None for processes that have theirs in memory.
+        loop: Which event loop workers run on.
     """
 
     seed: int
     outbox: Path | None
+    loop: str
     chance: Random
     clients: Clients
     receiver: Receiver
@@ -94,7 +96,7 @@ class World:
     @asynccontextmanager
     async def worker(self, **settings: Any) -> AsyncIterator[Service]:
         """A worker process, set up so."""
-        async with services.worker(self._set(settings)) as service:
+        async with services.worker(self._set(settings), self.loop) as service:
             yield service
 
     async def kill(self, service: Service) -> None:
@@ -166,6 +168,7 @@ class World:
             stored=() if self.outbox is None else await _stored(self.outbox),
             results=results(entries),
             interrupted=tuple(self._interrupted),
+            stale=stale(entries),
             outlived=outlived(entries, LEASE),
         )
         account = Account(
@@ -195,13 +198,14 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory: Path, seed: int, *, durable: bool = True) -> AsyncIterator[World]:
+async def world(directory: Path, seed: int, *, durable: bool = True, loop: str = "asyncio") -> AsyncIterator[World]:
     """A receiver, and clients that ask from the first moment until they are ended.
 
     Args:
         directory: Empty; for the files.
         seed: Of everything that is left to chance here.
         durable: Whether the outbox is a file.
+        loop: Which event loop workers run on, asyncio or trio.
     """
     print(f"seed {seed}")  # noqa: T201 - whoever sees it fail wants to see it again
     outbox = directory / "outbox.db" if durable else None
@@ -214,6 +218,7 @@ async def world(directory: Path, seed: int, *, durable: bool = True) -> AsyncIte
             yield World(
                 seed=seed,
                 outbox=outbox,
+                loop=loop,
                 chance=chance,
                 clients=clients,
                 receiver=receiver,

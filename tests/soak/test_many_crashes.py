@@ -7,6 +7,7 @@ says which one is the first.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,16 @@ from crashing.rounds import (
     web_is_killed,
     web_kills_itself,
     worker_is_killed,
-    worker_stalls,
+    worker_stalls_before_settling,
+    worker_stalls_in_attempts,
 )
 from crashing.seeds import seeds
 from crashing.settings import Moment
+from crashing.world import Account
 
 ROUNDS = seeds(24)
 REPEATS = seeds(3)
+LOOPS = ("asyncio", "trio")
 
 
 @pytest.fixture
@@ -54,17 +58,19 @@ async def test_nothing_is_lost_at_any_moment(moment: Moment, seed: int, tmp_path
 
 
 @pytest.mark.parametrize("seed", REPEATS)
-async def test_nothing_is_lost_when_workers_are_killed(seed: int, tmp_path: Path) -> None:
-    account = await worker_is_killed(tmp_path, seed, kills=3)
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_nothing_is_lost_when_workers_are_killed(loop: str, seed: int, tmp_path: Path) -> None:
+    account = await worker_is_killed(tmp_path, seed, kills=3, loop=loop)
     account.assert_kept(kills=3)
 
 
-@pytest.mark.parametrize("answered", [False, True], ids=["in the middle of attempts", "about to settle"])
+@pytest.mark.parametrize("stalls", [worker_stalls_in_attempts, worker_stalls_before_settling])
 @pytest.mark.parametrize("seed", REPEATS)
-async def test_a_worker_that_stalls_past_its_leases_changes_no_result(
-    seed: int, answered: bool, tmp_path: Path
+@pytest.mark.parametrize("loop", LOOPS)
+async def test_a_worker_that_stalls_changes_no_result(
+    loop: str, seed: int, stalls: Callable[..., Awaitable[Account]], tmp_path: Path
 ) -> None:
-    account = await worker_stalls(tmp_path, seed, answered=answered)
+    account = await stalls(tmp_path, seed, loop=loop)
     account.assert_kept(kills=1)
 
 
