@@ -17,7 +17,21 @@ from callback_middleware.exchange import Exchange
 from callback_middleware.expressions import Reason
 from callback_middleware.operations import Body, Callback, CallbackParameter, Operation, compile_callback
 from callback_middleware.options import delivery_options
-from callback_middleware.planning import Plan, Planned, Skip, Wanted, drop, plan
+from callback_middleware.planning import (
+    Asked,
+    Plan,
+    Planned,
+    Skip,
+    SubscriptionPlan,
+    Verb,
+    Wanted,
+    WantedEnd,
+    WantedNotification,
+    WantedSubscription,
+    drop,
+    plan,
+    reads_request,
+)
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 URL = "{$request.query.callback_url}/invoices/{$request.body#/id}"
@@ -243,3 +257,175 @@ def test_it_is_due_at_once_or_after_its_delay_or_at_its_time() -> None:
     assert the_plan(callback(delay=60), delay=timedelta()).due(NOW) == NOW
     assert the_plan(callback(), at=NOW + timedelta(days=1)).due(NOW) == NOW + timedelta(days=1)
     assert the_plan(callback(), at=NOW - timedelta(days=1)).due(NOW) == NOW
+
+
+# Subscriptions, notifications and ends
+
+ELSEWHERE = Operation("POST", "/invoices/{id}/payments", ())
+
+
+def subscription(known: Callback, **wanted: Any) -> WantedSubscription:
+    return WantedSubscription(callback=known, key="7", owner="alice", **wanted)
+
+
+def notification(**wanted: Any) -> WantedNotification:
+    return WantedNotification(
+        id=UUID(int=98), operation="POST /invoices/", callback="paid", key="7", owner="alice", body=b"{}", **wanted
+    )
+
+
+END = WantedEnd(operation="POST /invoices/", callback="paid", key="7", owner="alice")
+
+
+def all_planned(operation: Operation, *asked: Asked, seen: Exchange | None = None) -> Planned:
+    return plan(
+        operation,
+        exchange() if seen is None else seen,
+        asked,
+        egress=EgressPolicy(),
+        new_id=lambda: UUID(int=1),
+    )
+
+
+def subscribed(known: Callback, seen: Exchange | None = None, **wanted: Any) -> SubscriptionPlan | Skip:
+    result = all_planned(Operation("POST", "/invoices/", [known]), subscription(known, **wanted), seen=seen)
+    found: list[SubscriptionPlan | Skip] = [*result.subscriptions, *result.skips]
+    (only,) = found
+    return only
+
+
+def test_a_subscription_is_the_destination_and_the_headers_that_a_delivery_would_have() -> None:
+    known = callback(
+        "{$request.query.callback_url}/{tenant}",
+        PARAMETERS,
+        headers={"x-origin": "{$request.body#/id}"},
+        deadline=3,
+        retry={"max_attempts": 2},
+    )
+    one = subscribed(known, params={"tenant": "a/b", "X-Trace": "t-1"}, tags={"invoice": "7"})
+    assert isinstance(one, SubscriptionPlan)
+    assert one.destination.url == "https://ext.example/events/a%2Fb"
+    assert one.headers == [("x-origin", "2expen51ve"), ("x-trace", "t-1")]
+    assert (one.operation, one.callback, one.method) == ("POST /invoices/", "paid", "POST")
+    assert (one.key, one.owner, one.tags) == ("7", "alice", {"invoice": "7"})
+    assert (one.retry, one.deadline) == (known.options.retry, timedelta(seconds=3))
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        pytest.param(exchange(""), Reason.NOT_REQUESTED, id="no URL: the client did not ask"),
+        pytest.param(exchange(body=b"{}"), Reason.UNRESOLVED, id="the id is missing"),
+        pytest.param(exchange(body=b"", body_truncated=True), Reason.TRUNCATED, id="the body was not kept"),
+        pytest.param(exchange("callback_url=https://10.0.0.1/"), Reason.REFUSED, id="a private address"),
+        pytest.param(exchange(response_status=404), Reason.STATUS, id="the response is no success"),
+    ],
+)
+def test_what_is_not_subscribed_has_the_reason_that_a_send_would_have(seen: Exchange, reason: Reason) -> None:
+    one = subscribed(callback(), seen)
+    assert isinstance(one, Skip)
+    assert (one.reason, one.verb, one.id) == (reason, Verb.SUBSCRIBE, None)
+    assert (one.operation, one.callback) == ("POST /invoices/", "paid")
+
+
+def test_a_subscription_is_made_after_the_statuses_that_its_callback_names() -> None:
+    assert isinstance(subscribed(callback(on=202), exchange(response_status=202)), SubscriptionPlan)
+    assert isinstance(subscribed(callback(on=202), exchange(response_status=201)), Skip)
+
+
+@pytest.mark.parametrize(
+    ("expires", "at"),
+    [
+        (None, None),
+        (timedelta(hours=1), NOW + timedelta(hours=1)),
+        (NOW + timedelta(days=1), NOW + timedelta(days=1)),
+        pytest.param(timedelta.max, None, id="beyond the calendar"),
+    ],
+)
+def test_a_subscription_expires_after_so_long_or_at_its_time_or_never(
+    expires: timedelta | datetime | None, at: datetime | None
+) -> None:
+    one = subscribed(callback(), expires=expires)
+    assert isinstance(one, SubscriptionPlan)
+    assert one.expires_at(NOW) == at
+
+
+@pytest.mark.parametrize(
+    ("status", "planned"), [(200, True), (204, True), (299, True), (302, False), (404, False), (500, False)]
+)
+def test_a_notification_and_an_end_take_a_response_that_is_2xx(status: int, planned: bool) -> None:
+    result = all_planned(ELSEWHERE, notification(), END, seen=exchange(response_status=status))
+    assert (len(result.notifications), len(result.ends)) == ((1, 1) if planned else (0, 0))
+    assert [(skip.operation, skip.callback, skip.reason, skip.verb, skip.id) for skip in result.skips] == (
+        []
+        if planned
+        else [
+            ("POST /invoices/", "paid", Reason.STATUS, Verb.NOTIFY, UUID(int=98)),
+            ("POST /invoices/", "paid", Reason.STATUS, Verb.UNSUBSCRIBE, None),
+        ]
+    )
+
+
+def test_every_kind_keeps_its_order() -> None:
+    known = callback()
+    first, second = notification(), notification(tags={"second": "yes"})
+    other = WantedEnd(operation="POST /invoices/", callback="paid", key="8", owner="alice")
+    result = all_planned(Operation("POST", "/invoices/", [known]), first, END, second, other)
+    assert (result.notifications, result.ends) == ([first, second], [END, other])
+
+
+@pytest.mark.parametrize(
+    ("seen", "ends"),
+    [
+        pytest.param(exchange(), [], id="it is there"),
+        pytest.param(exchange(""), [END], id="but not if nothing came of the subscription"),
+    ],
+)
+def test_what_is_ended_and_then_subscribed_anew_is_there(seen: Exchange, ends: list[WantedEnd]) -> None:
+    known = callback()
+    result = all_planned(Operation("POST", "/invoices/", [known]), END, subscription(known), seen=seen)
+    assert result.ends == ends
+
+
+@pytest.mark.parametrize("name", ["callback", "key", "owner"])
+def test_a_new_subscription_saves_no_other_from_its_end(name: str) -> None:
+    known = callback()
+    changed: dict[str, Any] = {"operation": "POST /invoices/", "callback": "paid", "key": "7", "owner": "alice"}
+    other = WantedEnd(**{**changed, name: "another"})
+    result = all_planned(Operation("POST", "/invoices/", [known]), other, subscription(known))
+    assert result.ends == [other]
+
+
+def test_what_is_subscribed_and_then_ended_is_over() -> None:
+    known = callback()
+    result = all_planned(Operation("POST", "/invoices/", [known]), subscription(known), END)
+    assert (len(result.subscriptions), result.ends) == (1, [END])
+
+
+def test_a_notification_is_due_at_once_or_after_its_delay_or_at_its_time() -> None:
+    assert notification().due(NOW) == NOW
+    assert notification(delay=timedelta(minutes=1)).due(NOW) == NOW + timedelta(minutes=1)
+    assert notification(at=NOW + timedelta(days=1)).due(NOW) == NOW + timedelta(days=1)
+    assert notification(at=NOW - timedelta(days=1)).due(NOW) == NOW
+
+
+def test_whatever_was_staged_is_dropped_when_the_handler_fails() -> None:
+    known = callback()
+    skips = drop(Operation("POST", "/invoices/", [known]), [subscription(known), notification(), END], "it raised")
+    assert [(skip.verb, skip.reason, skip.detail) for skip in skips] == [
+        (verb, Reason.STATUS, "it raised") for verb in (Verb.SUBSCRIBE, Verb.NOTIFY, Verb.UNSUBSCRIBE)
+    ]
+
+
+def test_only_what_goes_by_this_exchange_reads_its_request() -> None:
+    known = callback()
+    operation = Operation("POST", "/invoices/", [known])
+    wanted = Wanted(id=UUID(int=1), callback=known, body=b"{}")
+    assert reads_request(operation, [wanted], 200)
+    assert reads_request(operation, [subscription(known)], 200)
+    assert not reads_request(operation, [notification(), END], 200)
+    assert not reads_request(operation, [wanted, subscription(known)], 404)
+    assert not reads_request(operation, [], 200)
+    assert not reads_request(operation, None, 200)
+    itself = Operation("POST", "/invoices/", [callback(payload={})])
+    assert reads_request(itself, None, 200)
