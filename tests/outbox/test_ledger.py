@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -14,7 +16,8 @@ from callback_middleware.outbox.ledger import Ledger
 from callback_middleware.outcomes import Accepted, Answer, Attempt
 from callback_middleware.ports import Batch
 from callback_middleware.retry import RetryPolicy
-from callback_middleware.states import State
+from callback_middleware.selection import Selection
+from callback_middleware.states import IllegalTransition, State
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -37,27 +40,36 @@ verdicts = st.sampled_from([Delivered(), Dead("told so"), Retry(timedelta()), Re
 
 
 class Workers(RuleBasedStateMachine):
-    """Workers that claim, stall, die, report late and twice; and a clock that goes on."""
+    """Workers that claim, stall, die, report late and twice; operators who cancel, replay and forget; time goes on."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ledger = Ledger(keep=10_000)
         self.now = START
+        self.numbers = itertools.count(1)
         self.put: dict[UUID, Delivery] = {}
         self.claims: list[Claim] = []
         self.fences: Counter[UUID] = Counter()
+        self.runs: Counter[UUID] = Counter()
         self.terminal: set[UUID] = set()
+        self.attempts: dict[UUID, set[int]] = {}
 
     def attempt(self, claim: Claim) -> Attempt:
-        return Attempt(claim.delivery.id, 1, claim.attempt, self.now, SECOND, Accepted(Answer(200)))
+        run, number = claim.delivery.run, claim.attempt
+        return Attempt(claim.delivery.id, run, number, self.now, SECOND, Accepted(Answer(200)))
 
     @rule(origin=st.sampled_from("abc"), due_in=st.integers(0, 5), again=st.booleans())
     def puts(self, origin: str, due_in: int, again: bool) -> None:
-        delivery = replace(DELIVERY, id=UUID(int=len(self.put) + 1), origin=origin, due_at=self.now + due_in * SECOND)
+        id_, due_at = UUID(int=next(self.numbers)), self.now + due_in * SECOND
+        delivery = replace(DELIVERY, id=id_, origin=origin, due_at=due_at)
         if again and self.put:
             delivery = next(iter(self.put.values()))
-        self.ledger.put(Batch([delivery]), self.now)
-        self.put[delivery.id] = delivery
+        stored = self.ledger.put(Batch([delivery]), self.now).stored
+        assert (delivery.id in stored) == (delivery.id not in self.put)
+        if stored:
+            self.put[delivery.id] = delivery
+            self.runs[delivery.id] = 1
+            self.attempts[delivery.id] = set()
 
     @rule(limit=st.integers(1, 4), per_origin=st.integers(1, 3), busy=st.sampled_from("abc"))
     def claim(self, limit: int, per_origin: int, busy: str) -> None:
@@ -68,6 +80,7 @@ class Workers(RuleBasedStateMachine):
         for claim in claimed.claims:
             assert claim.fence.number > self.fences[claim.delivery.id]
             assert claim.delivery.id not in self.terminal
+            assert claim.delivery.run == self.runs[claim.delivery.id]
             self.fences[claim.delivery.id] = claim.fence.number
         self.terminal |= {delivery.id for delivery in claimed.killers}
         self.claims.extend(claimed.claims)
@@ -76,13 +89,17 @@ class Workers(RuleBasedStateMachine):
     @rule(data=st.data(), verdict=verdicts, forget=st.booleans())
     def settle(self, data: st.DataObject, verdict: Verdict, forget: bool) -> None:
         claim = data.draw(st.sampled_from(self.claims))
+        delivery = claim.delivery.id
         attempt = None if isinstance(verdict, Released) else self.attempt(claim)
         applied = self.ledger.settle([Settlement(claim.fence, verdict, attempt)], self.now)
         if applied:
-            assert claim.fence.number == self.fences[claim.delivery.id], "a stale claim was settled"
-            assert claim.delivery.id not in self.terminal, "a second terminal result"
+            assert claim.fence.number == self.fences[delivery], "a stale claim was settled"
+            assert claim.delivery.run == self.runs[delivery], "an earlier run was settled"
+            assert delivery not in self.terminal, "a second terminal result"
             if isinstance(verdict, Delivered | Dead):
-                self.terminal.add(claim.delivery.id)
+                self.terminal.add(delivery)
+        if attempt is not None and delivery in self.put:
+            self.attempts[delivery].add(claim.fence.number)
         if forget:
             self.claims.remove(claim)
 
@@ -93,6 +110,49 @@ class Workers(RuleBasedStateMachine):
         owned = self.ledger.extend([claim.fence], self.now, self.now + LEASE)
         assert owned <= {claim.fence}
         assert not owned or claim.fence.number == self.fences[claim.delivery.id]
+        assert not owned or claim.delivery.id not in self.terminal
+
+    @precondition(lambda self: self.put)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        delivery = data.draw(st.sampled_from(sorted(self.put)))
+        if delivery in self.terminal:
+            with pytest.raises(IllegalTransition):
+                self.ledger.cancel(delivery, self.now)
+            return
+        assert self.ledger.cancel(delivery, self.now).state is State.CANCELLED
+        self.terminal.add(delivery)
+
+    @precondition(lambda self: self.put)
+    @rule(data=st.data())
+    def replay(self, data: st.DataObject) -> None:
+        delivery = data.draw(st.sampled_from(sorted(self.put)))
+        if delivery not in self.terminal:
+            with pytest.raises(IllegalTransition):
+                self.ledger.replay(delivery, self.now)
+            return
+        assert self.ledger.replay(delivery, self.now).run == self.runs[delivery] + 1
+        self.begin_run(delivery)
+
+    @rule(state=st.sampled_from(State), dry_run=st.booleans(), spacing=st.integers(0, 2))
+    def replay_all(self, state: State, dry_run: bool, spacing: int) -> None:
+        chosen = {one for one in self.terminal if self.ledger.get(one).state is state}
+        selection = Selection(states=[state])
+        assert self.ledger.replay_all(selection, self.now, spacing * SECOND, dry_run=dry_run) == len(chosen)
+        if not dry_run:
+            for delivery in chosen:
+                self.begin_run(delivery)
+
+    @rule(ago=st.integers(0, 20), limit=st.integers(1, 3))
+    def prune(self, ago: int, limit: int) -> None:
+        count = self.ledger.prune(self.now - ago * SECOND, self.now, limit)
+        left = {delivery.id for delivery in self.ledger.deliveries()}
+        forgotten = self.put.keys() - left
+        assert forgotten <= self.terminal
+        assert count == len(forgotten) <= limit
+        for delivery in forgotten:
+            del self.put[delivery], self.attempts[delivery]
+            self.terminal.remove(delivery)
 
     @rule(seconds=st.integers(1, 11))
     def time_passes(self, seconds: int) -> None:
@@ -102,7 +162,17 @@ class Workers(RuleBasedStateMachine):
     def everything_is_counted(self) -> None:
         states = Counter(self.ledger.get(delivery).state for delivery in self.put)
         assert {state: count for state, count in self.ledger.counts().items() if count} == dict(states)
-        assert sum(count for state, count in states.items() if state.terminal) == len(self.terminal)
+        assert {delivery for delivery in self.put if self.ledger.get(delivery).state.terminal} == self.terminal
+
+    @invariant()
+    def every_attempt_is_kept_once(self) -> None:
+        for delivery, fences in self.attempts.items():
+            assert len(self.ledger.attempts(delivery)) == len(fences)
+
+    def begin_run(self, delivery: UUID) -> None:
+        self.terminal.remove(delivery)
+        self.runs[delivery] += 1
+        assert self.ledger.get(delivery).run == self.runs[delivery]
 
     def teardown(self) -> None:
         """Whatever happened, one worker that behaves gets everything done."""

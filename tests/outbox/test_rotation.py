@@ -137,3 +137,30 @@ def test_looks_at_one_origin_do_not_pile_up() -> None:
         rotation.take(1, now, per_origin=1, busy=Counter())
 
     assert len(rotation._parked) <= 2
+
+
+def test_what_was_taken_out_does_not_pile_up() -> None:
+    """A reminder for next month is put, and cancelled when it is not needed: over and over."""
+    rotation, month = Rotation(), timedelta(days=30)
+    rotation.add(UUID(int=0), "b", START + month, START)
+
+    for number in range(1, 1000, 2):
+        for item, origin in ((number, "a"), (number + 1, "b")):
+            due = START + month + number * SECOND
+            rotation.add(UUID(int=item), origin, due, START)
+            rotation.discard(UUID(int=item), origin, START)
+
+    assert len(rotation._parked) == 2
+    assert sum(len(queue.heap) for queue in rotation._queues.values()) <= 2
+    assert rotation.take(9, START + month + SECOND, per_origin=9, busy=Counter()) == [UUID(int=0)]
+    assert len(rotation._queues) == len(rotation._parked) == 0
+
+
+def test_an_origin_whose_items_were_taken_out_is_woken_for_a_later_one() -> None:
+    rotation = Rotation()
+    rotation.add(UUID(int=1), "a", START + SECOND, START)
+    rotation.discard(UUID(int=1), "a", START)
+    rotation.add(UUID(int=2), "a", START + 2 * SECOND, START)
+
+    assert rotation.take(9, START + SECOND, per_origin=9, busy=Counter()) == []
+    assert rotation.take(9, START + 2 * SECOND, per_origin=9, busy=Counter()) == [UUID(int=2)]
