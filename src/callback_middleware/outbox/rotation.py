@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, deque
 from datetime import datetime
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from uuid import UUID
 
 from callback_middleware.destinations import Origin
@@ -19,11 +19,13 @@ from callback_middleware.destinations import Origin
 class _Queue:
     """One origin's items, the first due first."""
 
-    __slots__ = ("heap", "looks", "origin", "ready")
+    __slots__ = ("discarded", "heap", "looks", "origin", "ready")
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
         self.heap: list[tuple[datetime, int, UUID]] = []
+        # How many in the heap were taken out: never most of them.
+        self.discarded = 0
         self.ready = False
         # When the heap of origins will look at this one, the next look last. Several, because an earlier item leaves
         # the later look where it is; none twice, and each for an item that waits until then: they cannot pile up.
@@ -37,7 +39,7 @@ class Rotation:
         self._queues: dict[Origin, _Queue] = {}
         self._ring: deque[_Queue] = deque()
         self._parked: list[tuple[datetime, int, _Queue]] = []
-        # An item that was taken out in the middle stays in its heap until it surfaces; its ticket tells.
+        # An item that was taken out in the middle stays in its heap for a while; its ticket tells.
         self._tickets: dict[UUID, int] = {}
         self._numbers = itertools.count()
 
@@ -56,10 +58,16 @@ class Rotation:
     def discard(self, item: UUID, origin: Origin, now: datetime) -> None:
         """Take an item out, wherever it stands, if it is in it."""
         queue = self._queues.get(origin)
-        if queue is None or self._tickets.pop(item, None) is None or self._due(queue, now):
+        if queue is None or self._tickets.pop(item, None) is None:
+            return
+        queue.discarded += 1
+        if 2 * queue.discarded > len(queue.heap):
+            self._rebuild(queue)
+        if self._due(queue, now):
             return
         if queue.ready:
-            # As long as the ring, but rare: a result came after its lease had ended, and before the next claim.
+            # As long as the ring, but rare: an operator cancels, or a result comes after its lease had ended and before
+            # the next claim.
             self._ring.remove(queue)
             queue.ready = False
         self._place_head(queue, now)
@@ -118,11 +126,12 @@ class Rotation:
                 self._place_head(queue, now)
 
     def _place_head(self, queue: _Queue, now: datetime) -> None:
-        """Put an origin that is not in the ring where its first item belongs; forget it if there is none."""
+        """Put an origin that is not in the ring where its first item belongs; forget it if it has none."""
         self._surface(queue)
         if queue.heap:
             self._place(queue, queue.heap[0][0], now)
-        elif self._queues.get(queue.origin) is queue:
+        elif not queue.looks:
+            # Otherwise the last look forgets it. Or every item that is put and taken out again would leave one behind.
             del self._queues[queue.origin]
 
     def _due(self, queue: _Queue, now: datetime) -> bool:
@@ -133,3 +142,9 @@ class Rotation:
         heap = queue.heap
         while heap and self._tickets.get(heap[0][2]) != heap[0][1]:
             heappop(heap)
+            queue.discarded -= 1
+
+    def _rebuild(self, queue: _Queue) -> None:
+        queue.heap = [entry for entry in queue.heap if self._tickets.get(entry[2]) == entry[1]]
+        heapify(queue.heap)
+        queue.discarded = 0

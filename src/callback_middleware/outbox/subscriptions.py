@@ -48,6 +48,10 @@ class Subscriptions:
         # as many as the last time, so that it costs each of them little, and the expired are never most of them.
         self._look_at = _FEW
 
+    def __len__(self) -> int:
+        """How many keys are known, of whatever callback."""
+        return len(self._holdings)
+
     def subscribe(self, subscriptions: Iterable[Subscription], now: datetime) -> None:
         """Make or replace these, in their order: all, or none of them.
 
