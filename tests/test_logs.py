@@ -8,12 +8,13 @@ from uuid import UUID
 import pytest
 
 from callback_middleware.delivery import Dead, Delivered, Delivery, Released, Retry
-from callback_middleware.errors import OutboxUnavailable
+from callback_middleware.errors import OutboxUnavailable, SubscriptionExists
 from callback_middleware.instrumentation.logs import LoggingObserver
 from callback_middleware.outcomes import Answer, Attempt, Outcome, Phase, Rejected, Unreachable
-from callback_middleware.planning import Skip
+from callback_middleware.planning import Skip, Verb
 from callback_middleware.ports import Batch, Observer
 from callback_middleware.retry import RetryPolicy
+from callback_middleware.subscription import Notification, Subscription, SubscriptionKey
 from callback_middleware.testing import VirtualClock
 from callback_middleware.values import Reason
 
@@ -38,6 +39,30 @@ DELIVERY = Delivery(
 NAME = f"delivery {ID} (invoice_notification to https://receiver.example:443)"
 
 
+SUBSCRIPTION = Subscription(
+    key=SubscriptionKey("invoice_paid", "7", "hidden-owner"),
+    operation="POST /invoices/",
+    method="POST",
+    url="https://receiver.example/hidden-path?token=hidden-query",
+    origin="https://receiver.example:443",
+    headers=(("authorization", "hidden-header"),),
+    created_at=NOW,
+    retry=RetryPolicy(),
+    deadline=timedelta(seconds=15),
+    tags={"tenant": "hidden-tag"},
+)
+NOTIFICATION = Notification(
+    id=UUID(ID),
+    key=SUBSCRIPTION.key,
+    body=b"hidden-body",
+    created_at=NOW,
+    due_at=NOW + timedelta(minutes=1),
+    dedupe="hidden-key",
+    tags={"tenant": "hidden-tag"},
+)
+EVERYTHING = Batch([DELIVERY], [SUBSCRIPTION], [NOTIFICATION], [SUBSCRIPTION.key])
+
+
 @pytest.fixture
 def observer(caplog: pytest.LogCaptureFixture) -> Observer:
     caplog.set_level(logging.DEBUG, "callback_middleware")
@@ -56,6 +81,27 @@ def test_put_names_the_delivery_and_when_it_is_due(observer: Observer, caplog: p
     observer.put(Batch([DELIVERY]))
 
     assert told(caplog) == [("DEBUG", f"{NAME} is stored, and due 2030-01-01T00:01:00+00:00")]
+
+
+def test_put_names_subscriptions_notifications_and_ends(observer: Observer, caplog: pytest.LogCaptureFixture) -> None:
+    lasting = replace(SUBSCRIPTION, expires_at=NOW + timedelta(days=1))
+    observer.put(Batch(subscribe=[SUBSCRIPTION, lasting], notify=[NOTIFICATION], end=[SUBSCRIPTION.key]))
+
+    key = "subscription of the key '7' of callback invoice_paid"
+    assert told(caplog) == [
+        ("DEBUG", f"{key} to https://receiver.example:443 is stored, until it is ended"),
+        ("DEBUG", f"{key} to https://receiver.example:443 is stored, until 2030-01-02T00:00:00+00:00"),
+        ("DEBUG", f"delivery {ID} (to the {key}) is stored, and due 2030-01-01T00:01:00+00:00"),
+        ("DEBUG", f"{key} is over"),
+    ]
+
+
+def test_nothing_is_spelled_out_for_a_level_that_nobody_reads(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "callback_middleware")
+
+    LoggingObserver().put(EVERYTHING)
+
+    assert told(caplog) == []
 
 
 def test_delivered_says_at_which_attempt(observer: Observer, caplog: pytest.LogCaptureFixture) -> None:
@@ -126,6 +172,23 @@ def test_a_skip_is_a_warning_unless_somebody_decided_it(
     ]
 
 
+@pytest.mark.parametrize(
+    ("verb", "done"),
+    [
+        (Verb.SEND, "sent"),
+        (Verb.SUBSCRIBE, "subscribed"),
+        (Verb.NOTIFY, "notified"),
+        (Verb.UNSUBSCRIBE, "unsubscribed"),
+    ],
+)
+def test_a_skip_says_what_is_not_done(
+    observer: Observer, caplog: pytest.LogCaptureFixture, verb: Verb, done: str
+) -> None:
+    observer.skipped(Skip("POST /invoices/", "invoice_paid", Reason.REFUSED, verb=verb))
+
+    assert told(caplog) == [("WARNING", f"callback invoice_paid of POST /invoices/ is not {done}: refused")]
+
+
 def test_what_was_lost_is_told_loudly_one_by_one(observer: Observer, caplog: pytest.LogCaptureFixture) -> None:
     observer.lost(Batch([DELIVERY, replace(DELIVERY, id=UUID(int=2))]), OutboxUnavailable("disk full"))
 
@@ -137,15 +200,51 @@ def test_what_was_lost_is_told_loudly_one_by_one(observer: Observer, caplog: pyt
     assert str(UUID(int=2)) in lines[2][1]
 
 
+def test_everything_that_was_lost_is_told(observer: Observer, caplog: pytest.LogCaptureFixture) -> None:
+    observer.lost(EVERYTHING, OutboxUnavailable("disk full"))
+
+    key = "subscription of the key '7' of callback invoice_paid"
+    assert [line for _, line in told(caplog)] == [
+        "CALLBACKS LOST, as far as the outbox says: it did not store 4 (OutboxUnavailable: disk full)",
+        f"lost: {NAME}, from POST /invoices/",
+        f"lost: {key} to https://receiver.example:443, from POST /invoices/",
+        f"lost: delivery {ID} (to the {key})",
+        f"lost: end of the {key}",
+    ]
+    assert {level for level, _ in told(caplog)} == {"ERROR"}
+
+
+def test_a_key_that_is_anothers_wakes_nobody_up(observer: Observer, caplog: pytest.LogCaptureFixture) -> None:
+    observer.lost(
+        Batch(subscribe=[SUBSCRIPTION]), SubscriptionExists("the key '7' of the callback invoice_paid is taken")
+    )
+
+    assert told(caplog) == [
+        ("WARNING", "what a request staged is not stored (1): the key '7' of the callback invoice_paid is taken"),
+        (
+            "WARNING",
+            (
+                "not stored: subscription of the key '7' of callback invoice_paid to https://receiver.example:443, "
+                "from POST /invoices/"
+            ),
+        ),
+    ]
+
+
 HOSTILE = "\x1b[2J\r\nfake line\u202e" + "x" * 1000
 
 
 def test_what_strangers_chose_is_escaped_and_cut(observer: Observer, caplog: pytest.LogCaptureFixture) -> None:
     hostile = replace(DELIVERY, callback=HOSTILE, origin=HOSTILE, operation=HOSTILE)
 
-    observer.put(Batch([hostile]))
+    key = SubscriptionKey(HOSTILE, HOSTILE, HOSTILE)
+    subscription = replace(SUBSCRIPTION, key=key, origin=HOSTILE, operation=HOSTILE)
+    batch = Batch([hostile], [subscription], [replace(NOTIFICATION, key=key)], [key])
+
+    observer.put(batch)
     observer.skipped(Skip(HOSTILE, HOSTILE, Reason.REFUSED, HOSTILE))
-    observer.lost(Batch([hostile]), OutboxUnavailable(HOSTILE))
+    observer.lost(batch, OutboxUnavailable(HOSTILE))
+    observer.lost(batch, SubscriptionExists(HOSTILE))
     observer.attempted(hostile, attempt(Unreachable(Phase.SEND, HOSTILE)))
     for verdict in (Delivered(), Retry(timedelta(), HOSTILE), Dead(HOSTILE), Released()):
         observer.settled(hostile, verdict)
@@ -157,8 +256,9 @@ def test_what_strangers_chose_is_escaped_and_cut(observer: Observer, caplog: pyt
 
 
 def test_nothing_private_is_told_at_any_level(observer: Observer, caplog: pytest.LogCaptureFixture) -> None:
-    observer.put(Batch([DELIVERY]))
-    observer.lost(Batch([DELIVERY]), OutboxUnavailable("down"))
+    observer.put(EVERYTHING)
+    observer.lost(EVERYTHING, OutboxUnavailable("down"))
+    observer.lost(EVERYTHING, SubscriptionExists("taken"))
     observer.attempted(DELIVERY, attempt(Rejected(Answer(500, (("x", "hidden-answer"),), b"hidden-answer"))))
     for verdict in (Delivered(), Retry(timedelta()), Dead("expired"), Released()):
         observer.settled(DELIVERY, verdict)
