@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,11 +12,12 @@ from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
-from callback_middleware import CallbackMiddleware, State
-from callback_middleware.errors import ConfigurationError
+from callback_middleware import CallbackMiddleware, State, notify
+from callback_middleware.errors import ConfigurationError, NobodySubscribed
 from callback_middleware.expressions import Reason
 from callback_middleware.fastapi import Callbacks
 from callback_middleware.outcomes import Phase, Unreachable
+from callback_middleware.planning import Verb
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.testing import CapturedCallbacks, capture
 
@@ -157,3 +158,129 @@ def test_the_middleware_itself_may_be_given() -> None:
 def test_an_application_without_the_middleware_says_how_to_mount_it() -> None:
     with pytest.raises(ConfigurationError, match="add_middleware"), capture(FastAPI()):
         pass
+
+
+# Deferred callbacks
+
+
+def deferring() -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(CallbackMiddleware)
+
+    @app.post("/invoices/{key}", callbacks=router.routes)
+    def create(key: str, callbacks: Callbacks, callback_url: str | None = None, user: str = "alice") -> None:
+        callbacks.subscribe(paid, key=key, owner=user, expires=3600, tags={"invoice": key})
+
+    @app.post("/invoices/{key}/payments")
+    async def pay(key: str, callbacks: Callbacks, user: str = "alice", delay: float = 0) -> dict[str, str]:
+        staged = callbacks.notify(paid, Event(paid=True), key=key, owner=user, delay=delay, tags={"kind": "payment"})
+        return {"id": str(staged.id)}
+
+    @app.delete("/invoices/{key}")
+    def withdraw(key: str, callbacks: Callbacks, user: str = "alice") -> None:
+        callbacks.unsubscribe(paid, key=key, owner=user)
+
+    return app
+
+
+@pytest.fixture
+def deferred() -> Iterator[tuple[TestClient, CapturedCallbacks]]:
+    app = deferring()
+    with capture(app) as callbacks:
+        yield TestClient(app), callbacks
+
+
+CREATED = "/invoices/7?callback_url=https://ext.example/e"
+
+
+def test_what_was_subscribed_can_be_looked_at(deferred: tuple[TestClient, CapturedCallbacks]) -> None:
+    client, callbacks = deferred
+    client.post(CREATED)
+    (one,) = callbacks.subscribed
+    assert (one.key.callback, one.key.key, one.key.owner) == ("paid", "7", "alice")
+    assert (one.url, one.expires_at) == ("https://ext.example/e", callbacks.clock.now() + timedelta(hours=1))
+    assert callbacks.sent == []
+
+
+def test_what_is_notified_is_sent_where_it_was_subscribed(deferred: tuple[TestClient, CapturedCallbacks]) -> None:
+    client, callbacks = deferred
+    client.post(CREATED)
+    answer = client.post("/invoices/7/payments")
+    (sent,) = callbacks.sent
+    assert str(sent.id) == answer.json()["id"]
+    assert (sent.url, sent.json) == ("https://ext.example/e", {"paid": True})
+    assert sent.tags == {"invoice": "7", "kind": "payment"}
+    assert sent.headers["content-type"] == "application/json"
+    assert callbacks.drain() == {sent.id: State.DELIVERED}
+
+
+def test_a_subscription_is_notified_as_often_as_one_likes(deferred: tuple[TestClient, CapturedCallbacks]) -> None:
+    client, callbacks = deferred
+    client.post(CREATED)
+    for delay in (0, 60):
+        client.post(f"/invoices/7/payments?delay={delay}")
+    assert [sent.due_at - callbacks.clock.now() for sent in callbacks.sent] == [timedelta(), timedelta(minutes=1)]
+    assert list(callbacks.drain().values()) == [State.DELIVERED] * 2
+
+
+def test_a_replaced_subscription_is_notified_at_its_new_destination(
+    deferred: tuple[TestClient, CapturedCallbacks],
+) -> None:
+    client, callbacks = deferred
+    client.post(CREATED)
+    client.post("/invoices/7?callback_url=https://new.example/e")
+    client.post("/invoices/7/payments")
+    assert [one.url for one in callbacks.subscribed] == ["https://ext.example/e", "https://new.example/e"]
+    assert [sent.url for sent in callbacks.sent] == ["https://new.example/e"]
+
+
+def test_another_owners_key_is_a_409_and_changes_nothing(deferred: tuple[TestClient, CapturedCallbacks]) -> None:
+    client, callbacks = deferred
+    client.post(CREATED)
+    answer = client.post("/invoices/7?callback_url=https://thief.example/&user=mallory")
+    assert answer.status_code == 409
+    client.post("/invoices/7/payments")
+    assert len(callbacks.subscribed) == 1
+    assert [sent.url for sent in callbacks.sent] == ["https://ext.example/e"]
+
+
+def gone(client: TestClient, callbacks: CapturedCallbacks) -> None:
+    client.post("/invoices/7/payments")
+    callbacks.answer(410)
+    assert list(callbacks.drain().values()) == [State.DEAD]
+
+
+Change = Callable[[TestClient, CapturedCallbacks], object]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda client, callbacks: client.delete("/invoices/7"), id="by hand"),
+        pytest.param(lambda client, callbacks: callbacks.clock.advance(timedelta(hours=1)), id="by expiry"),
+        pytest.param(gone, id="by a receiver's 410"),
+    ],
+)
+def test_a_subscription_that_ended_is_notified_no_more(
+    deferred: tuple[TestClient, CapturedCallbacks], change: Change
+) -> None:
+    client, callbacks = deferred
+    client.post(CREATED)
+    change(client, callbacks)
+    before = len(callbacks.sent)
+    client.post("/invoices/7/payments")
+    assert len(callbacks.sent) == before
+    assert [(skip.verb, skip.reason) for skip in callbacks.skipped] == [(Verb.NOTIFY, Reason.NOBODY_SUBSCRIBED)]
+
+
+async def test_the_test_of_a_job_notifies_the_captured_outbox() -> None:
+    app = deferring()
+    with capture(app) as callbacks:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://api.example") as client:
+            await client.post(CREATED)
+        identifier = await notify(
+            callbacks.outbox, paid, Event(paid=True), key="7", owner="alice", clock=callbacks.clock
+        )
+        with pytest.raises(NobodySubscribed):
+            await notify(callbacks.outbox, paid, Event(paid=True), key="7", owner="mallory")
+    assert [sent.id for sent in callbacks.sent] == [identifier]
