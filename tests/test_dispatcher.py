@@ -221,6 +221,37 @@ async def running(*dispatchers: Dispatcher) -> AsyncIterator[None]:
                 await dispatcher.drain()
 
 
+class SlowOutbox(WatchedOutbox):
+    """An outbox that may take a while to answer that nothing more is due."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        super().__init__(clock)
+        self.may_answer = anyio.Event()
+        self.may_answer.set()
+
+    async def claim(
+        self, limit: int, lease: timedelta, *, per_origin: int, busy: Mapping[Origin, int]
+    ) -> Sequence[Claim]:
+        claims = await super().claim(limit, lease, per_origin=per_origin, busy=busy)
+        if not claims:
+            await self.may_answer.wait()
+        return claims
+
+
+async def test_what_is_put_while_a_claim_is_answered_is_delivered(clock: VirtualClock) -> None:
+    outbox, sender = SlowOutbox(clock), ScriptedSender()
+
+    async with running(Dispatcher(outbox, sender, clock=clock)):
+        await anyio.wait_all_tasks_blocked()
+        outbox.may_answer = anyio.Event()
+        await put(outbox, delivery(clock))
+        await anyio.wait_all_tasks_blocked()
+        await put(outbox, delivery(clock))
+        await anyio.wait_all_tasks_blocked()
+        outbox.may_answer.set()
+        await until_state(outbox, State.DELIVERED, 2)
+
+
 async def test_what_is_put_is_delivered(outbox: WatchedOutbox, clock: VirtualClock, witness: Witness) -> None:
     sender = ScriptedSender()
     one = delivery(clock)
@@ -636,12 +667,13 @@ async def test_deliver_due_that_is_stopped_lets_what_is_in_flight_end_and_claims
         return Accepted(Answer(200))
 
     sender = ScriptedSender(slow)
-    dispatcher = Dispatcher(outbox, sender, clock=clock, concurrency=2)
-    await put(outbox, *(delivery(clock) for _ in range(3)))
+    dispatcher = Dispatcher(outbox, sender, clock=clock, concurrency=3)
+    await put(outbox, delivery(clock), delivery(clock))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(dispatcher.deliver_due)
         await until(lambda: len(sender.sent) == 2)
+        await put(outbox, delivery(clock))
         tasks.start_soon(dispatcher.drain)
         await anyio.wait_all_tasks_blocked()
         go.set()

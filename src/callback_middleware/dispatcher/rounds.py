@@ -159,6 +159,8 @@ class Round:
         limits = self._limits
         while (free := limits.concurrency - len(self._flights)) > 0:
             asked_at = self._attempter.clock.monotonic()
+            # Before the outbox answers: what becomes due meanwhile may not be in its answer.
+            self._hungry = False
             claims = await self._outbox.claim(free, limits.lease, per_origin=limits.per_origin, busy=self._busy)
             self._asked.set()
             if not claims:
@@ -168,7 +170,7 @@ class Round:
                 self._busy[claim.delivery.origin] += 1
             for claim in await self._secure(claims, asked_at):
                 self._begin(claim.fence, partial(self._attempt, claim))
-        self._hungry = free <= 0 or max(self._busy.values(), default=0) >= limits.per_origin
+        self._hungry |= free <= 0 or max(self._busy.values(), default=0) >= limits.per_origin
 
     async def _secure(self, claims: Sequence[Claim], asked_at: float) -> Sequence[Claim]:
         """Extend the leases that an attempt may outlive. The claims that may be attempted.

@@ -16,6 +16,7 @@ from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row, delive
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.outbox.sqlite.subscribing import end, subscribe, subscribed
 from callback_middleware.ports import Batch, PutReport
+from callback_middleware.subscription import Notification
 
 MOST_ROWS: Final = 500
 """In one statement: 19 columns of each stay below the number of parameters that SQLite takes."""
@@ -167,6 +168,5 @@ def _admit(store: Store, delivery: Delivery, now: int) -> bool:
 
 def earliest_due(batches: Iterable[Batch]) -> int | None:
     """When the first of what was put is due; None where nothing was."""
-    dues = [delivery.due_at for batch in batches for delivery in batch.deliveries]
-    dues.extend(notification.due_at for batch in batches for notification in batch.notify)
+    dues = [one.due_at for batch in batches for one in chain[Delivery | Notification](batch.deliveries, batch.notify)]
     return instant(min(dues)) if dues else None
