@@ -1,29 +1,27 @@
-"""``make demo``: an invoice is created, and its callback arrives. ``--serve`` leaves both services running."""
+"""``make demo``: callbacks arrive at once, later, and after a crash. ``--serve`` leaves both services running."""
 
 from __future__ import annotations
 
 import argparse
 import io
 import json
-import socket
-import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
 
-START_SECONDS = 30
+from demo.services import DemoFailed, Service, service
+
 API_PORT, DEVELOPER_PORT = 8000, 8001
 
-INVOICE = {"id": "2expen51ve", "title": "A website", "customer": "Mr. Richie Rich", "total": 9999.10}
+SMALL = {"id": "2expen51ve", "title": "A website", "customer": "Mr. Richie Rich", "total": 9999.10}
 LARGE = {"id": "1arge", "title": "A cathedral", "customer": "Mr. Richie Rich", "total": 2500000}
-
-
-class DemoFailed(Exception):
-    """Something that the demo shows did not happen."""
+UNLUCKY = {"id": "un1ucky", "title": "A raft", "customer": "Mr. Richie Rich", "total": 13}
+PAID = {"description": "Payment celebration", "paid": True}
 
 
 def main() -> int:
@@ -35,12 +33,15 @@ def main() -> int:
         sys.stdout.reconfigure(line_buffering=True)
     api_port, developer_port = (API_PORT, DEVELOPER_PORT) if serve else (0, 0)
     try:
-        with ExitStack() as services:
-            api = services.enter_context(service("demo.invoices:app", "the API", api_port))
-            developer = services.enter_context(service("demo.developer:app", "the developer's service", developer_port))
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="callbacks-")))
+            outbox = {"CALLBACKS_DB": str(folder / "callbacks.db")}
+            api = stack.enter_context(service("demo.invoices:app", "the API", api_port, outbox))
+            developer = stack.enter_context(service("demo.developer:app", "the developer's service", developer_port))
             if serve:
-                return leave_running(api, developer)
-            show(api, developer)
+                return leave_running(api.url, developer.url)
+            with httpx.Client(timeout=15, headers={"developer": "acme"}) as client:
+                Story(client, api, developer.url).tell()
     except DemoFailed as failure:
         print(f"\nThe demo failed: {failure}", file=sys.stderr)
         return 1
@@ -51,63 +52,90 @@ def main() -> int:
     return 0
 
 
-def show(api: str, developer: str) -> None:
+class Story:
     """What the external developer does and sees."""
-    with httpx.Client(timeout=15) as client:
-        say(1, "The external developer creates an invoice, and says where to hear of it")
-        answer = post(client, f"{api}/invoices/", {"callback_url": f"{developer}/events"}, INVOICE)
-        expect(answer, 200)
-        say(2, "The money is collected, and the documented callback arrives at the developer's service")
-        hear(client, developer, 0, "/events/invoices/2expen51ve")
-        say(3, "The state of the invoice")
-        read(client, f"{api}/invoices/2expen51ve", "paid")
 
-        say(4, "A large invoice is not collected at once: no callback yet")
-        expect(post(client, f"{api}/invoices/", {"callback_url": f"{developer}/events"}, LARGE), 200)
-        read(client, f"{api}/invoices/1arge", "open")
-        say(5, "It is paid, and the callback of that operation arrives")
-        expect(post(client, f"{api}/invoices/1arge/payment", {"callback_url": f"{developer}/events"}, None), 200)
-        hear(client, developer, 1, "/events/invoices/1arge")
+    def __init__(self, client: httpx.Client, api: Service, developer: str) -> None:
+        self._client = client
+        self._api = api
+        self._developer = developer
+        self._step = 0
+        self._heard = 0
 
+    def tell(self) -> None:
+        self.say("The external developer creates an invoice, and says where to hear of it")
+        self.create(SMALL)
+        self.say("The money is collected, and the documented callback arrives at the developer's service")
+        self.hear(SMALL)
+        self.say("The state of the invoice")
+        self.read(SMALL, "paid")
 
-def post(client: httpx.Client, url: str, query: dict[str, str], body: Any) -> httpx.Response:
-    asked = f"{url}?" + "&".join(f"{name}={value}" for name, value in query.items())
-    print(f"   → POST {asked}")
-    if body is not None:
-        print(f"     {json.dumps(body)}")
-    answer = client.post(url, params=query, json=body)
-    print(f"   ← {answer.status_code} {answer.reason_phrase}\n     {answer.text}")
-    return answer
+        self.say("A large invoice is not collected at once: where to hear of it is kept, and nothing is sent yet")
+        self.create(LARGE)
+        self.read(LARGE, "open")
+        self.say("Later the bank pays it, and knows nothing of the developer: the callback arrives all the same")
+        self.pay(LARGE)
+        self.hear(LARGE)
 
+        self.say("The developer's service has a bad day: the callback of the next invoice is refused")
+        self.maintain(under=True)
+        self.create(UNLUCKY)
+        first = self.hear(UNLUCKY, {"detail": "under maintenance"})
+        self.say("And the API is killed (kill -9) before it can try again. The callback is in its file")
+        self._api.kill()
+        self.maintain(under=False)
+        self.say("The API is started again, and the callback arrives, under the id that it had")
+        self._api.start()
+        if self.hear(UNLUCKY) != first:
+            raise DemoFailed(f"the callback should have had the id {first} again")
 
-def hear(client: httpx.Client, developer: str, number: int, path: str) -> None:
-    answer = client.get(f"{developer}/notifications/{number}", params={"wait": 10})
-    if answer.status_code != 200:
-        raise DemoFailed(f"the callback did not arrive within 10 s: {answer.text}")
-    heard = answer.json()
-    print(f"   → {heard['method']} {heard['path']}\n     {json.dumps(heard['body'])}")
-    print(f"   ← {json.dumps(heard['answer'])}")
-    wanted = {"method": "POST", "path": path, "body": {"description": "Payment celebration", "paid": True}}
-    if {key: heard[key] for key in wanted} != wanted:
-        raise DemoFailed(f"the callback should have been {wanted}")
+    def say(self, sentence: str) -> None:
+        self._step += 1
+        print(f"\n{self._step}. {sentence}")
 
+    def create(self, invoice: dict[str, Any]) -> None:
+        url = f"{self._api.url}/invoices/?callback_url={self._developer}/events"
+        print(f"   → POST {url}\n     {json.dumps(invoice)}")
+        self.show(self._client.post(url, json=invoice))
 
-def read(client: httpx.Client, url: str, state: str) -> None:
-    print(f"   → GET {url}")
-    answer = client.get(url)
-    print(f"   ← {answer.status_code} {answer.reason_phrase}\n     {answer.text}")
-    expect(answer, 200)
-    if answer.json()["state"] != state:
-        raise DemoFailed(f"the invoice should be {state}")
+    def pay(self, invoice: dict[str, Any]) -> None:
+        url = f"{self._api.url}/invoices/{invoice['id']}/payment"
+        print(f"   → POST {url}")
+        self.show(self._client.post(url))
 
+    def read(self, invoice: dict[str, Any], state: str) -> None:
+        url = f"{self._api.url}/invoices/{invoice['id']}"
+        print(f"   → GET {url}")
+        answer = self.show(self._client.get(url))
+        if answer["state"] != state:
+            raise DemoFailed(f"the invoice should be {state}")
 
-def expect(answer: httpx.Response, status: int) -> None:
-    if answer.status_code != status:
-        raise DemoFailed(f"{answer.request.method} {answer.request.url} should have answered {status}")
+    def hear(self, invoice: dict[str, Any], answer: dict[str, Any] | None = None) -> str:
+        """Show the next callback that came, which must be this invoice's. Returns its id."""
+        url = f"{self._developer}/notifications/{self._heard}"
+        self._heard += 1
+        response = self._client.get(url, params={"wait": 10})
+        if response.status_code != 200:
+            raise DemoFailed(f"the callback did not arrive within 10 s: {response.text}")
+        heard = response.json()
+        print(
+            f"   → {heard['method']} {heard['path']}\n     webhook-id: {heard['id']}\n     {json.dumps(heard['body'])}"
+        )
+        print(f"   ← {json.dumps(heard['answer'])}")
+        path = f"/events/invoices/{invoice['id']}"
+        wanted = {"method": "POST", "path": path, "body": PAID, "answer": answer or {"ok": True}}
+        if {key: heard[key] for key in wanted} != wanted:
+            raise DemoFailed(f"the callback should have been {wanted}")
+        return str(heard["id"])
 
+    def maintain(self, *, under: bool) -> None:
+        self._client.put(f"{self._developer}/maintenance", params={"under": under}).raise_for_status()
 
-def say(number: int, sentence: str) -> None:
-    print(f"\n{number}. {sentence}")
+    def show(self, response: httpx.Response) -> Any:
+        print(f"   ← {response.status_code} {response.reason_phrase}\n     {response.text}")
+        if response.status_code != 200:
+            raise DemoFailed(f"{response.request.method} {response.request.url} should have answered 200")
+        return response.json()
 
 
 def leave_running(api: str, developer: str) -> int:
@@ -116,50 +144,11 @@ def leave_running(api: str, developer: str) -> int:
     print("To see a callback arrive:\n")
     print(
         f"  curl -X POST '{api}/invoices/?callback_url={developer}/events' -H 'content-type: application/json' \\\n"
-        f"       -d '{json.dumps(INVOICE)}'\n"
+        f"       -H 'developer: acme' -d '{json.dumps(SMALL)}'\n"
     )
     print("Ctrl-C ends both.", flush=True)
     while True:
         time.sleep(3600)
-
-
-@contextmanager
-def service(application: str, name: str, port: int) -> Iterator[str]:
-    """One uvicorn process on loopback, until the block ends. Yields its URL; port 0 means any that is free."""
-    with socket.socket() as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise DemoFailed(f"{name} cannot listen on port {port}: {error.strerror}") from None
-        port = listening.getsockname()[1]
-        descriptor = listening.fileno()
-        command = [sys.executable, "-m", "uvicorn", application, "--fd", str(descriptor), "--log-level", "warning"]
-        process = subprocess.Popen(command, pass_fds=[descriptor])  # noqa: S603 - our own command
-    try:
-        wait_for(process, name, port)
-        print(f"{name[0].upper()}{name[1:]} listens at http://127.0.0.1:{port}", flush=True)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def wait_for(process: subprocess.Popen[bytes], name: str, port: int) -> None:
-    """Until it accepts connections; a process that ended is a failure."""
-    end = time.monotonic() + START_SECONDS
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            raise DemoFailed(f"{name} ended with status {process.returncode} instead of listening")
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise DemoFailed(f"{name} did not come up within {START_SECONDS} s")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from pydantic import BaseModel
 
 
@@ -24,6 +24,7 @@ class Notification(BaseModel):
 
     method: str
     path: str
+    id: str
     body: dict[str, Any]
     answer: dict[str, Any]
 
@@ -32,6 +33,7 @@ class Notification(BaseModel):
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.notifications = []
     app.state.arrived = asyncio.Condition()
+    app.state.working = True
     yield
 
 
@@ -39,14 +41,28 @@ app = FastAPI(title="The external developer's service", lifespan=lifespan)
 
 
 @app.post("/events/invoices/{invoice_id}")
-async def invoice_paid(invoice_id: str, event: InvoiceEvent) -> dict[str, bool]:
+async def invoice_paid(invoice_id: str, event: InvoiceEvent, request: Request) -> dict[str, bool]:
     """The callback: "the path that your service has to have", as the API's documentation says."""
-    answer = {"ok": True}
-    path = f"/events/invoices/{invoice_id}"
+    heard = Notification(
+        method="POST",
+        path=f"/events/invoices/{invoice_id}",
+        # The same at every attempt: by it a receiver knows a repetition.
+        id=request.headers["webhook-id"],
+        body=event.model_dump(),
+        answer={"ok": True} if app.state.working else {"detail": "under maintenance"},
+    )
     async with app.state.arrived:
-        app.state.notifications.append(Notification(method="POST", path=path, body=event.model_dump(), answer=answer))
+        app.state.notifications.append(heard)
         app.state.arrived.notify_all()
-    return answer
+    if not app.state.working:
+        raise HTTPException(503, "under maintenance")
+    return {"ok": True}
+
+
+@app.put("/maintenance")
+async def maintenance(*, under: bool) -> None:
+    """Have a bad day, or a good one again."""
+    app.state.working = not under
 
 
 @app.get("/notifications/{number}")

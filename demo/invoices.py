@@ -6,12 +6,14 @@ It documents its callback as any FastAPI application may; the one line that make
 from __future__ import annotations
 
 import logging
-from typing import Literal
+import os
+import tempfile
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, FastAPI, HTTPException
+from fastapi import APIRouter, FastAPI, Header, HTTPException
 from pydantic import BaseModel, HttpUrl
 
-from callback_middleware import CallbackMiddleware, EgressPolicy
+from callback_middleware import CallbackMiddleware, EgressPolicy, RetryPolicy, SQLiteOutbox
 from callback_middleware.fastapi import Callbacks
 
 logging.basicConfig(level=logging.INFO, format="   · %(name)s: %(message)s")
@@ -29,6 +31,7 @@ class Invoice(BaseModel):
 
 class InvoiceState(BaseModel):
     invoice: Invoice
+    developer: str
     state: Literal["open", "paid"]
 
 
@@ -45,45 +48,55 @@ class Received(BaseModel):
     msg: str
 
 
-created = APIRouter()
-paid = APIRouter()
+# Whoever your authentication says is calling; here, whoever says so.
+Developer = Annotated[str, Header(alias="developer")]
+
+PAID = InvoiceEvent(description="Payment celebration", paid=True)
+
+invoice_callbacks = APIRouter()
 
 
-@created.post("{$callback_url}/invoices/{$request.body.id}", response_model=InvoiceEventReceived)
+@invoice_callbacks.post("{$callback_url}/invoices/{$request.body.id}", response_model=InvoiceEventReceived)
 def invoice_notification(body: InvoiceEvent) -> None:
     """Sent when the customer has paid."""
 
 
-@paid.post("{$callback_url}/invoices/{$request.path.invoice_id}", response_model=InvoiceEventReceived)
-def payment_notification(body: InvoiceEvent) -> None:
-    """Sent when the customer has paid an invoice that was open."""
-
-
 app = FastAPI(title="Invoices")
-# The developer's service of this demo is on this very machine, which the default policy rightly refuses.
-app.add_middleware(CallbackMiddleware, egress=EgressPolicy.development())
+app.add_middleware(
+    CallbackMiddleware,
+    outbox=SQLiteOutbox(os.environ.get("CALLBACKS_DB") or f"{tempfile.mkdtemp()}/callbacks.db"),
+    # The developer's service of this demo is on this very machine, which the default policy rightly refuses.
+    egress=EgressPolicy.development(),
+    # The default waits for hours between the later attempts, and nobody watches a demo for so long.
+    retry=RetryPolicy.fixed(2, 2, 2, 5, 5, 10),
+)
 
 invoices: dict[str, InvoiceState] = {}
 
 
-@app.post("/invoices/", callbacks=created.routes)
-def create_invoice(invoice: Invoice, callbacks: Callbacks, callback_url: HttpUrl | None = None) -> Received:
+@app.post("/invoices/", callbacks=invoice_callbacks.routes)
+def create_invoice(
+    invoice: Invoice, developer: Developer, callbacks: Callbacks, callback_url: HttpUrl | None = None
+) -> Received:
     """Create an invoice. Up to 10,000 it is collected at once, by direct debit; a larger one stays open."""
     collected = invoice.total <= DIRECT_DEBIT_LIMIT
-    invoices[invoice.id] = InvoiceState(invoice=invoice, state="paid" if collected else "open")
+    state: Literal["open", "paid"] = "paid" if collected else "open"
+    invoices[invoice.id] = InvoiceState(invoice=invoice, developer=developer, state=state)
     if collected:
-        callbacks.send(invoice_notification, InvoiceEvent(description="Payment celebration", paid=True))
+        callbacks.send(invoice_notification, PAID)
+    else:
+        callbacks.subscribe(invoice_notification, key=invoice.id, owner=developer)
     return Received(msg="Invoice received")
 
 
-@app.post("/invoices/{invoice_id}/payment", callbacks=paid.routes)
-def pay_invoice(invoice_id: str, callbacks: Callbacks, callback_url: HttpUrl | None = None) -> InvoiceState:
-    """Pay an open invoice."""
+@app.post("/invoices/{invoice_id}/payment")
+def pay_invoice(invoice_id: str, callbacks: Callbacks) -> InvoiceState:
+    """The bank's: an open invoice is paid. Whoever created it said then where to hear of it."""
     found = _find(invoice_id)
     if found.state == "paid":
         raise HTTPException(409, f"invoice {invoice_id} is paid")
     invoices[invoice_id] = found.model_copy(update={"state": "paid"})
-    callbacks.send(payment_notification, InvoiceEvent(description="Payment celebration", paid=True))
+    callbacks.notify(invoice_notification, PAID, key=invoice_id, owner=found.developer)
     return invoices[invoice_id]
 
 

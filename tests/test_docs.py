@@ -17,8 +17,10 @@ LINK = re.compile(r"\]\(([^)#\s]+)")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_snippet_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_snippet_runs(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     text = page.read_text()
+    # Files that a snippet names are its reader's.
+    monkeypatch.chdir(tmp_path)
     # A module like any other: frameworks look up annotations, and Django its URLs, by a module's name.
     module = ModuleType(f"page_{page.stem.lower()}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
