@@ -13,7 +13,7 @@ from servers import PATIENCE, UVICORN, serving
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_the_demo_shows_the_callback_and_its_answer() -> None:
+def test_the_demo_shows_callbacks_at_once_later_and_after_a_crash() -> None:
     demo = subprocess.run(
         [sys.executable, "-m", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
@@ -24,6 +24,15 @@ def test_the_demo_shows_the_callback_and_its_answer() -> None:
         "POST /events/invoices/2expen51ve",
         '{"description": "Payment celebration", "paid": true}',
         '{"ok": true}',
+        "Later the bank pays it",
+        "POST /events/invoices/1arge",
+        '{"ok": true}',
+        "POST /events/invoices/un1ucky",
+        "under maintenance",
+        "kill -9",
+        "POST /events/invoices/un1ucky",
+        '{"ok": true}',
+        "Everything happened as documented.",
     ):
         assert any(text in line for line in shown), f"{text} is not there, or not in this order:\n{demo.stdout}"
 
