@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import sqlite3
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 
-PARTS = ["benchmarks.expressions", "benchmarks.senders", "benchmarks.routes"]
-MEASURED = ["fastapi", "starlette", "uvicorn", "h11", "httpx", "httpcore", "anyio", "aiohttp"]
+PARTS = ["expressions", "senders", "routes", "puts", "claims", "fairness", "durable", "growth"]
+MEASURED = ["fastapi", "starlette", "uvicorn", "h11", "httptools", "httpx", "httpcore", "anyio", "aiohttp"]
 
 
 def main() -> int:
-    print(f"Python {platform.python_version()}, {platform.machine()}, {platform.system()}")
-    print(", ".join(f"{name} {version(name)}" for name in MEASURED))
+    print(f"Python {platform.python_version()}, {platform.machine()}, {platform.system()}, {os.cpu_count()} cores")
+    print(", ".join(f"{name} {version(name)}" for name in MEASURED) + f", SQLite {sqlite3.sqlite_version}")
     failed = 0
     for part in PARTS:
-        print(f"\n{part}", flush=True)
-        failed |= subprocess.run([sys.executable, "-m", part], check=False).returncode  # noqa: S603 - our own modules
+        # Who else was at work is a part of the figures.
+        print(f"\nbenchmarks.{part} (load average {os.getloadavg()[0]:.1f})", flush=True)
+        began = time.monotonic()
+        command = [sys.executable, "-m", f"benchmarks.{part}"]
+        failed |= subprocess.run(command, check=False).returncode  # noqa: S603 - our own modules
+        print(f"({time.monotonic() - began:.0f} s)", flush=True)
     return failed
 
 

@@ -8,6 +8,9 @@ import tempfile
 from dataclasses import dataclass
 from typing import Final
 
+PATIENCE: Final = 20
+"""Seconds after which a request counts as failed: far beyond what a crowded machine does to one."""
+
 _SCRIPT: Final = """
 wrk.method = "POST"
 wrk.headers["content-type"] = "application/json"
@@ -46,7 +49,10 @@ def load(port: int, path: str, body: bytes, *, connections: int, seconds: int) -
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_SCRIPT % f"[==[{body.decode()}]==]")
         script.flush()
-        arguments = [f"--connections={connections}", "--threads=1", f"--duration={seconds}s", f"--script={script.name}"]
+        arguments = [
+            *("--threads=1", f"--connections={connections}", f"--duration={seconds}s"),
+            *(f"--timeout={PATIENCE}s", f"--script={script.name}"),
+        ]
         run = subprocess.run(  # noqa: S603 - our own arguments
             [wrk, *arguments, f"http://127.0.0.1:{port}{path}"], capture_output=True, text=True, check=False
         )
