@@ -606,6 +606,17 @@ async def test_a_mistake_in_planning_is_never_the_applications(caplog: pytest.Lo
     assert "POST /invoices: its callbacks are not sent" in caplog.text
 
 
+async def test_a_delay_beyond_the_calendar_harms_no_response(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        callbacks_of(scope).send("paid", {}, delay=timedelta.max)
+        await send(start())
+        await send(body())
+
+    recorder = await run(app, Recorder())
+    assert recorder.happened == [start(), body()]
+    assert "POST /invoices: its callbacks are not sent" in caplog.text
+
+
 async def test_told_to_log_alone_the_response_is_forwarded() -> None:
     recorder = Recorder(fails=OutboxUnavailable("no disk"))
     await run(answering(start(), body()), recorder, respond=False)
