@@ -22,6 +22,8 @@ from callback_middleware.senders.httpx import HttpxSender
 
 SERVER_CORE, LOAD_CORE = 0, 1
 
+PATIENCE = 30
+"""Seconds that a server may take to start."""
 
 ANSWER = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n{"ok":true}'
 
@@ -211,6 +213,14 @@ def _listen() -> socket.socket:
     return listening
 
 
+def _ask(port: int) -> None:
+    """Ask a server for anything, and wait for its answer: then it is there."""
+    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        if not connection.recv(1):
+            raise RuntimeError(f"the server on port {port} closed the connection instead of answering")
+
+
 @contextmanager
 def application(
     name: str, *arguments: Any, http: Literal["h11", "httptools"] = "h11", core: int | None = SERVER_CORE
@@ -224,7 +234,9 @@ def application(
         core: The one that the process is pinned to; None for all.
     """
     with _listen() as listening, _process(_serve_application, listening, Served(name, arguments, http, core)):
-        yield listening.getsockname()[1]
+        port = listening.getsockname()[1]
+        _ask(port)
+        yield port
 
 
 @contextmanager
