@@ -11,6 +11,7 @@ import pytest
 from callback_middleware import CallbackMiddleware
 from callback_middleware.cli.applications import middleware_of
 from callback_middleware.cli.refusals import Refused
+from callback_middleware.errors import ConfigurationError
 
 SHOP = """
 from callback_middleware import CallbackMiddleware
@@ -120,7 +121,7 @@ def test_what_cannot_be_called_for_an_application_says_so() -> None:
         ("raise LookupError('no database')", LookupError),
         ("this is no Python", SyntaxError),
         # The sentence would not say which line of it is wrong.
-        ("from callback_middleware import CallbackMiddleware as C; C(None, concurrency=0)", Exception),
+        ("from callback_middleware import CallbackMiddleware as C; C(None, concurrency=0)", ConfigurationError),
     ],
 )
 def test_what_the_module_itself_raises_comes_as_it_is(text: str, error: type[Exception]) -> None:
