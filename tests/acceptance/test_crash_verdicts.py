@@ -186,12 +186,19 @@ def test_an_attempt_outlives_its_lease_when_it_is_accepted_that_long_after_its_o
     assert outlived([entry._replace(number=0) for entry in journal], lease) == []
 
 
+BY_8 = ((4, 8, "settling", ONE), (5, 8, "applied", ONE))
+
+
 def test_a_settlement_is_stale_when_another_process_has_claimed_before_it_began() -> None:
     overtaken = entries((1, 7, "claimed", ONE), (2, 8, "claimed", ONE), (3, 7, "settling", ONE), (4, 7, "applied", ONE))
     assert stale(overtaken) == [ONE]
     assert stale([*overtaken[:3], overtaken[3]._replace(what="late")]) == []
     # Another may claim as soon as it is settled: before that is written down.
     assert stale([overtaken[0], overtaken[2], overtaken[1], overtaken[3]]) == []
+    # One that stalls while it claims writes that down when another has taken over.
+    assert stale(entries((2, 8, "claimed", ONE), (1, 7, "claimed", ONE), *BY_8)) == []
+    # One that waits for its claim writes it down when another has claimed and settled.
+    assert stale(entries((3, 7, "claimed", ONE), (2, 8, "claimed", ONE), *BY_8)) == []
     # And the one that was overtaken may claim again.
     late = overtaken[3]._replace(what="late")
     assert stale([*overtaken[:3], late, overtaken[0], *overtaken[2:]]) == []

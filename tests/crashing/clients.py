@@ -15,6 +15,7 @@ import h11
 from anyio.abc import ByteStream
 
 from crashing.news import News
+from crashing.settings import CROWD
 
 SHAPES: Final = ("single", "wrapped", "chunked", "sized")
 """The paths of the service: how their responses come."""
@@ -61,13 +62,15 @@ class Clients:
         self._ending = True
         await self.news.until(lambda: self._ended == CLIENTS, "all clients are answered")
 
-    async def acknowledge(self, count: int, *, in_flight: int = 0) -> None:
-        """Return when so many more requests are acknowledged, at a moment with so many in flight."""
+    async def acknowledge(self, count: int) -> None:
+        """Return when so many more requests are acknowledged."""
         goal = len(self.acknowledged) + count
-        await self.news.until(
-            lambda: len(self.acknowledged) >= goal and self.in_flight >= in_flight,
-            f"{goal} requests are acknowledged, and {in_flight} in flight",
-        )
+        await self.news.until(lambda: len(self.acknowledged) >= goal, f"{goal} requests are acknowledged")
+
+    async def crowd(self) -> int:
+        """How many requests are in flight, at the next moment with enough of them; and that moment is now."""
+        await self.news.until(lambda: self.in_flight >= CROWD, f"{CROWD} requests are in flight")
+        return self.in_flight
 
     async def _client(self) -> None:
         while not self._ending:

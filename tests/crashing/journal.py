@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -41,7 +41,7 @@ class Journal:
     """A file that several processes append to. What was written is there, however its process ends."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         # Appended by one system call each, which no other process's comes between.
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
@@ -56,7 +56,7 @@ class Journal:
 
     def read(self) -> Sequence[Entry]:
         """Everything so far, in order."""
-        lines = (line.split(" ") for line in self._path.read_text().splitlines())
+        lines = (line.split(" ") for line in self.path.read_text().splitlines())
         return [
             Entry(float(at), int(process), what, subject, int(number))
             for at, process, what, subject, number, _ in (line for line in lines if line[-1] == _END)
@@ -87,16 +87,21 @@ def outlived(entries: Sequence[Entry], lease: timedelta) -> Sequence[UUID]:
 
 def stale(entries: Sequence[Entry]) -> Sequence[UUID]:
     """The deliveries that a settlement has changed although another process had claimed them since."""
-    owner: dict[str, int] = {}
+    # Of each delivery the last claim of each process: its place here, and when it was asked for. One that stalls writes
+    # its claim down late: only what is later by both is later.
+    claims: dict[str, dict[int, tuple[int, float]]] = defaultdict(dict)
     overtaken: set[tuple[int, str]] = set()
     found: list[UUID] = []
-    for entry in entries:
+    for place, entry in enumerate(entries):
         key = entry.process, entry.subject
         if entry.what == "claimed":
-            owner[entry.subject] = entry.process
+            claims[entry.subject][entry.process] = place, entry.at
             overtaken.discard(key)
-        elif entry.what == "settling" and owner[entry.subject] != entry.process:
-            overtaken.add(key)
+        elif entry.what == "settling":
+            known = claims[entry.subject]
+            own_place, own_at = known[entry.process]
+            if any(place > own_place and at > own_at for place, at in known.values()):
+                overtaken.add(key)
         elif entry.what == "applied" and key in overtaken:
             found.append(UUID(entry.subject))
     return found

@@ -79,7 +79,7 @@ async def web_kills_itself(directory: Path, seed: int, moments: Iterable[Moment]
     async with world(directory, seed) as scene:
         for moment in moments:
             sends = moment in DELIVERY_PATH
-            passage = scene.chance.randint(3, 12) if sends else scene.chance.randint(50, 150)
+            passage = scene.chance.randint(3, 12) if sends else scene.chance.randint(30, 100)
             async with scene.web(moment=moment, passage=passage, dispatch=sends, **settings) as web:
                 await scene.killed_itself(web)
         return await _end(scene, 100)

@@ -15,6 +15,7 @@ from typing import Final
 import anyio
 import anyio.to_thread
 
+from crashing.news import seen
 from crashing.settings import Settings
 from servers import PATIENCE, Server
 
@@ -43,8 +44,13 @@ class Service:
         os.killpg(self.process, signal.SIGSTOP)
 
     async def stopped(self) -> None:
-        """Return when it has stopped."""
-        await anyio.to_thread.run_sync(os.waitid, os.P_PID, self.process, os.WSTOPPED)
+        """Return when it has stopped. Fails if it never does."""
+
+        async def look() -> bool:
+            flags = os.WSTOPPED | os.WNOHANG
+            return os.waitid(os.P_PID, self.process, flags) is not None  # noqa: ASYNC222 - it does not wait: WNOHANG
+
+        await seen(look, f"process {self.process} has stopped")
 
     def resume(self) -> None:
         """SIGCONT."""
