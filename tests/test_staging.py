@@ -280,6 +280,12 @@ def test_a_key_that_no_outbox_could_keep_is_refused_at_once(verb: str, wrong: di
     assert ours.take_staged() == []
 
 
+def test_a_key_that_is_refused_is_shown_cut() -> None:
+    with pytest.raises(PlanningError) as raised:
+        callbacks(None).subscribe("paid", key="\0" + "x" * 1000, owner=None)
+    assert "x" * 257 not in str(raised.value)
+
+
 def test_a_key_may_be_any_text() -> None:
     ours = callbacks(None)
     ours.subscribe("paid", key="Rechnung № 7 \U0001f4b6", owner="alice")
