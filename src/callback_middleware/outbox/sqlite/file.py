@@ -6,12 +6,13 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from callback_middleware.outbox.sqlite import migrations
-from callback_middleware.outbox.sqlite.faults import PATIENCE, certain
+from callback_middleware.outbox.sqlite.faults import PATIENCE, certain, primary_code
 from callback_middleware.outbox.sqlite.mounts import NETWORK, PASSING, file_system
 
 logger = logging.getLogger("callback_middleware")
@@ -32,6 +33,9 @@ _SETTINGS: Final = (
     "PRAGMA trusted_schema = OFF",
 )
 
+
+_TURN: Final = 0.01
+"""Seconds between two tries of what SQLite does not wait for."""
 
 _MAKING: Final = threading.Lock()
 
@@ -79,15 +83,30 @@ def _make(path: Path) -> None:
 
 
 def _prepare(path: Path, connection: sqlite3.Connection) -> None:
-    _check_owner(path, connection)
-    # Only before the first page is written.
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if _check_owner(path, connection):
+        # Only before the first table: later it is a write that changes nothing.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    mode = _write_ahead(connection)
     if mode != "wal":
         raise certain(path, f"its journal mode stays {mode}", "move it to a local file system that can lock files")
     for setting in _SETTINGS:
         connection.execute(setting)
     _migrate(path, connection)
+
+
+def _write_ahead(connection: sqlite3.Connection) -> str:
+    """Have changes written to a log first. The journal mode that it has then."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait here for another process that is about to do the same with a new file.
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(_TURN)
+        else:
+            return str(mode)
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
@@ -116,13 +135,15 @@ def _check_place(path: Path) -> None:
         )
 
 
-def _check_owner(path: Path, connection: sqlite3.Connection) -> None:
-    """Refuse a database that is somebody else's, before anything in it is changed."""
-    (owner,) = connection.execute("PRAGMA application_id").fetchone()
+def _check_owner(path: Path, connection: sqlite3.Connection) -> bool:
+    """Refuse a database that is somebody else's, before anything in it is changed. True if it is empty."""
+    # In this order: a process that makes the file now commits both together.
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    (owner,) = connection.execute("PRAGMA application_id").fetchone()
     if owner != APPLICATION_ID and tables:
         raise certain(path, "it is another application's database", "give SQLiteOutbox a file of its own")
     _check_version(path, connection)
+    return not tables
 
 
 def _check_version(path: Path, connection: sqlite3.Connection) -> int:

@@ -1,0 +1,61 @@
+"""What the tests of the SQLite outbox start from, and a look at its file past it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from callback_middleware import SQLiteOutbox
+from callback_middleware.outbox.sqlite.ground import Ground
+from callback_middleware.outbox.sqlite.store import Store
+from callback_middleware.testing import VirtualClock
+from callback_middleware.testing.contracts.setting import OutboxSetting
+
+
+class SQLiteSetting(OutboxSetting):
+    """The contract's fixtures and short words, on a file."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        """Where the outbox is; there is no file yet."""
+        return tmp_path / "callbacks.db"
+
+    @pytest.fixture
+    async def outbox(self, path: Path, clock: VirtualClock) -> AsyncIterator[SQLiteOutbox]:
+        outbox = SQLiteOutbox(path, clock=clock)
+        yield outbox
+        await outbox.aclose()
+
+    @pytest.fixture
+    def store(self, path: Path, clock: VirtualClock) -> Iterator[Store]:
+        """The open file, in the test's own thread."""
+        with closing(Store(path, Ground.of(clock))) as store:
+            yield store
+
+
+SETTING: Final = OutboxSetting()
+"""Makes deliveries and attempts where there is no test: in another process."""
+
+
+def ask(path: Path, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    """What a connection of its own reads."""
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(statement, parameters).fetchall()
+
+
+def tell(path: Path, *statements: str) -> None:
+    """Have a connection of its own write."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def stored(path: Path) -> int:
+    """How many deliveries are in the file."""
+    ((count,),) = ask(path, "SELECT count(*) FROM delivery")
+    return int(count)
