@@ -23,7 +23,8 @@ Callbacks: TypeAlias = Annotated[staging.Callbacks, Depends(callbacks_of)]
     def create_invoice(invoice: Invoice, callbacks: Callbacks, callback_url: HttpUrl | None = None): ...
 
 It is one object per request, whoever asks for it, with all of :class:`callback_middleware.staging.Callbacks`. An
-operation that asks for it decides by hand: none of its callbacks is sent by itself.
+operation that asks for it decides by hand: none of its callbacks is sent by itself. One that documents no callback may
+ask for it too, to notify what another has subscribed.
 
 A request that no ``CallbackMiddleware`` owns raises :class:`~callback_middleware.errors.NotMounted`.
 """

@@ -22,6 +22,8 @@ __all__ = ["callback", "callbacks_of"]
 def callbacks_of(request: HTTPConnection | MutableMapping[str, Any]) -> staging.Callbacks:
     """The callbacks of a request; from now on none of them is sent by itself.
 
+    An endpoint that declares no callback may ask for them too, to notify what another has subscribed.
+
     Args:
         request: The request, or its ASGI scope in an application without Starlette's requests.
 
