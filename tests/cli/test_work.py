@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,13 +21,16 @@ from click.testing import CliRunner, Result
 
 from callback_middleware import CallbackMiddleware, EgressPolicy, MemoryOutbox, RetryPolicy, SQLiteOutbox, State
 from callback_middleware.asgi import Receive, Scope, Send
-from callback_middleware.cli import command
+from callback_middleware.cli import command, work
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import DEADLINE, Delivery
 from callback_middleware.identifiers import uuid7
 from callback_middleware.outcomes import Answer, AttemptRequest, Outcome, outcome_of
 from callback_middleware.ports import Batch
 from callback_middleware.senders.aiohttp import AiohttpSender
+
+ROOT = Path(__file__).parent.parent.parent
+DOCS = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
 
 
 class KeepingSender:
@@ -254,3 +259,10 @@ def test_another_module_that_is_missing_is_no_missing_extra() -> None:
     ran = run("-c import sys; sys.modules['anyio'] = None; from callback_middleware.__main__ import main; main()")
     assert ran.returncode == 1
     assert "import of anyio halted" in ran.stderr
+
+
+def test_every_command_in_the_docs_can_be_given() -> None:
+    found = [line for page in DOCS for line in re.findall(r"callback-middleware work (\w+:[^`\n]+)", page.read_text())]
+    assert len(found) > 1
+    for line in found:
+        work.make_context("work", shlex.split(line))
