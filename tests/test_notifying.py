@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -23,6 +22,7 @@ from callback_middleware.errors import (
 )
 from callback_middleware.notifying import unsubscribe
 from callback_middleware.ports import Batch, PutReport
+from callback_middleware.sources.functions import body_of
 from callback_middleware.subscription import Notification, SubscriptionKey
 from callback_middleware.testing import VirtualClock
 
@@ -237,49 +237,52 @@ async def test_an_end_without_a_key_is_refused() -> None:
 
 # Where FastAPI is not loaded
 
-PLAIN = """
-import sys
-from dataclasses import dataclass
-from callback_middleware.errors import ConfigurationError, PayloadInvalid
-from callback_middleware.sources.functions import body_of
 
-@dataclass
-class Event:
-    paid: bool
-
-def typed(event: Event, trace: str = ""): ...
-def optional(event: Event | None = None): ...
-def text(body: str): ...
-def untyped(body): ...
-def bare(): ...
-def lacking(body: str): ...
-
-assert "fastapi" not in sys.modules
-assert body_of(typed).encode({"paid": True}) == b'{"paid":true}'
-assert body_of(typed).required and not body_of(optional).required
-assert body_of(text).encode("a") == b'"a"'
-assert body_of(untyped).encode([1]) == b'[1]'
-assert body_of(bare) is None
-def fails(error, call, *arguments):
-    try:
-        call(*arguments)
-    except error as raised:
-        print(raised)
-    else:
-        raise AssertionError(error)
-
-def broken(body: "Nowhere"): ...
-fails(PayloadInvalid, body_of(typed).encode, {"paid": "perhaps"})
-fails(ConfigurationError, body_of, broken)
-sys.modules["callback_middleware.sources.typed_bodies"] = None
-fails(ConfigurationError, body_of, lacking)
-"""
+@pytest.fixture
+def without_fastapi(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "fastapi.routing")
 
 
+@pytest.mark.usefixtures("without_fastapi")
 def test_without_fastapi_a_functions_first_parameter_is_its_body() -> None:
-    shown = subprocess.run([sys.executable, "-c", PLAIN], capture_output=True, text=True, check=False)  # noqa: S603 - our own
-    assert shown.returncode == 0, shown.stderr
-    unfit, unreadable, uninstalled = shown.stdout.splitlines()
-    assert "the body is no Event: paid" in unfit
-    assert "the annotations of" in unreadable
-    assert "pip install pydantic" in uninstalled
+    def typed(event: Event, trace: str = "") -> None: ...
+    def text(body: str) -> None: ...
+    def optional(event: Event | None = None) -> None: ...
+    def bare() -> None: ...
+
+    declared, words, maybe = body_of(typed), body_of(text), body_of(optional)
+    assert declared is not None
+    assert declared.encode({"paid": True}) == b'{"paid":true}'
+    with pytest.raises(PayloadInvalid, match="the body is no Event: paid"):
+        declared.encode({"paid": "perhaps"})
+    assert words is not None
+    assert words.encode("a") == b'"a"'
+    assert maybe is not None
+    assert (declared.required, maybe.required) == (True, False)
+    assert body_of(bare) is None
+
+
+@pytest.mark.usefixtures("without_fastapi")
+def test_without_fastapi_an_unannotated_parameter_takes_any_json() -> None:
+    def untyped(body): ...  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202 - that is what it is about
+
+    declared = body_of(untyped)
+    assert declared is not None
+    assert declared.encode([1]) == b"[1]"
+
+
+@pytest.mark.usefixtures("without_fastapi")
+def test_without_fastapi_annotations_that_cannot_be_read_are_the_developers_mistake() -> None:
+    def broken(body: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821 - that is the mistake
+
+    with pytest.raises(ConfigurationError, match=r"the annotations of .*broken"):
+        body_of(broken)
+
+
+@pytest.mark.usefixtures("without_fastapi")
+def test_without_pydantic_a_declared_body_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def typed(event: str) -> None: ...
+
+    monkeypatch.setitem(sys.modules, "callback_middleware.sources.typed_bodies", None)
+    with pytest.raises(ConfigurationError, match="pip install pydantic"):
+        body_of(typed)
