@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from callback_middleware.cli.work import work
+from callback_middleware.cli.worker import work
 
 
 @click.group()

@@ -21,7 +21,8 @@ from click.testing import CliRunner, Result
 
 from callback_middleware import CallbackMiddleware, EgressPolicy, MemoryOutbox, RetryPolicy, SQLiteOutbox, State
 from callback_middleware.asgi import Receive, Scope, Send
-from callback_middleware.cli import command, work
+from callback_middleware.cli import command
+from callback_middleware.cli.worker import work
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import DEADLINE, Delivery
 from callback_middleware.identifiers import uuid7
