@@ -28,6 +28,9 @@ class Service:
         if self.error is not None:
             raise self.error
 
+    async def open(self) -> None:
+        self.happened.append("open")
+
     def start(self) -> None:
         self.happened.append("start")
 
@@ -64,7 +67,7 @@ async def test_an_application_with_a_lifespan_of_its_own_is_started_and_stopped_
         seen.append(await receive())
         await send(STOPPED)
 
-    assert await run(app) == ["prepare", "start", STARTED, "stop", STOPPED, "close"]
+    assert await run(app) == ["prepare", "open", "start", STARTED, "stop", STOPPED, "close"]
     assert seen == [STARTUP, SHUTDOWN]
 
 
@@ -108,7 +111,7 @@ async def reads_then_raises(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.mark.parametrize("app", [raises, returns, reads_then_raises])
 async def test_where_the_application_serves_no_lifespan_the_middleware_does(app: ASGIApp) -> None:
-    assert await run(app) == ["prepare", "start", STARTED, "stop", STOPPED, "close"]
+    assert await run(app) == ["prepare", "open", "start", STARTED, "stop", STOPPED, "close"]
 
 
 async def test_a_mistake_in_the_callbacks_stops_the_start_with_its_message() -> None:
@@ -128,5 +131,5 @@ async def test_an_application_that_fails_to_start_is_passed_on_and_nothing_is_st
         raise RuntimeError("no database")
 
     happened = await run(app)
-    assert happened[:-1] == ["prepare", failed, "close"]
+    assert happened[:-1] == ["prepare", "open", failed, "close"]
     assert isinstance(happened[-1], RuntimeError)

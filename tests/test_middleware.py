@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import mimetypes
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -21,14 +21,14 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.requests import Request
 from starlette.responses import Response
 
-from callback_middleware import CallbackMiddleware, EgressPolicy, MemoryOutbox, State, deliver
+from callback_middleware import CallbackMiddleware, EgressPolicy, MemoryOutbox, SQLiteOutbox, State, deliver
 from callback_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import DEADLINE, Delivery
 from callback_middleware.errors import ConfigurationError, InvalidConfiguration, NotMounted
 from callback_middleware.fastapi import Callbacks
 from callback_middleware.outcomes import Answer, AttemptRequest, Outcome, outcome_of
-from callback_middleware.ports import Batch
+from callback_middleware.ports import Batch, PutReport
 from callback_middleware.retry import RetryPolicy
 
 INVOICE = {"id": "2expen51ve", "customer": "Mr. Richie Rich", "total": 9999.1}
@@ -279,6 +279,29 @@ async def test_start_up_warns_where_there_are_none(caplog: pytest.LogCaptureFixt
         pass
     (record,) = [record for record in caplog.records if "callbacks on" in record.getMessage()]
     assert (record.levelname, record.getMessage()) == ("WARNING", "0 callbacks on 0 operations")
+
+
+class Deranged(MemoryOutbox):
+    """An outbox that fails as no outbox may."""
+
+    async def put(self, batch: Batch) -> PutReport:
+        raise RuntimeError("no idea")
+
+
+@pytest.mark.parametrize(
+    ("outbox", "says"),
+    [
+        (lambda folder: SQLiteOutbox(folder / "missing" / "callbacks.db"), "there is no folder"),
+        (lambda folder: Deranged(), "callbacks cannot be stored"),
+    ],
+)
+async def test_start_up_says_that_an_outbox_does_not_work_and_serves_what_it_can(
+    outbox: Callable[[Path], Any], says: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with alive(invoices(outbox=outbox(tmp_path), dispatch=False)) as heard:
+        assert heard == [{"type": "lifespan.startup.complete"}]
+    (error,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert says in error
 
 
 async def test_start_up_names_the_callbacks_that_nobody_will_ever_send(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,6 +23,10 @@ class Service(Protocol):
         """Compile what the application documents. Raises :class:`ConfigurationError`."""
         ...
 
+    async def open(self) -> None:
+        """Try what it will need. It raises nothing: an application serves what it can."""
+        ...
+
     def start(self) -> None:
         """The application is up."""
         ...
@@ -45,6 +49,7 @@ async def serve_lifespan(service: Service, app: ASGIApp, scope: Scope, receive: 
         logger.error("%s", error)  # noqa: TRY400 - the sentence helps the developer; our own frames would not
         await send({"type": "lifespan.startup.failed", "message": str(error)})
         return
+    await service.open()
     session = _Session(service, startup, receive, send)
     try:
         await app(scope, session.receive, session.send)

@@ -28,8 +28,8 @@ from callback_middleware.instrumentation.logs import LoggingObserver
 from callback_middleware.instrumentation.observers import Observers
 from callback_middleware.lifespan import serve_lifespan
 from callback_middleware.outbox.memory import MemoryOutbox
-from callback_middleware.ports import Clock, Observer, Outbox, Sender, Signer
-from callback_middleware.putting import PUT_TIMEOUT
+from callback_middleware.ports import Batch, Clock, Observer, Outbox, Sender, Signer
+from callback_middleware.putting import PUT_TIMEOUT, put
 from callback_middleware.recording import CaptureLimits
 from callback_middleware.responder import respond
 from callback_middleware.retry import RetryPolicy
@@ -159,6 +159,16 @@ class CallbackMiddleware:
             await anyio.to_thread.run_sync(self._discover, scope.get("app"))
         if isinstance(self._directory, ConfigurationError):
             raise self._directory.with_traceback(None)
+
+    async def open(self) -> None:
+        """Try the outbox: what is wrong with it is for the log of a start, and not for the first client to find."""
+        outbox = self._parts.outbox
+        try:
+            await put(outbox, Batch())
+        except Exception:
+            # An outbox that knows itself to be down has said so.
+            if outbox.outage is None:
+                logger.exception("callbacks cannot be stored")
 
     @property
     def outbox(self) -> Outbox:
