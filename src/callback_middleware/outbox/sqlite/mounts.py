@@ -12,7 +12,8 @@ logger = logging.getLogger("callback_middleware")
 NETWORK: Final = frozenset(
     {
         *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "9p", "ceph", "glusterfs", "lustre", "gpfs", "ocfs2", "gfs2"),
-        *("fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.juicefs"),
+        *("coda", "orangefs", "beegfs", "davfs", "vboxsf", "vmhgfs", "fuse.vmhgfs-fuse"),
+        *("fuse.sshfs", "fuse.glusterfs", "fuse.ceph-fuse", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.juicefs"),
     }
 )
 # Gone with the container, or with the machine's next start.
