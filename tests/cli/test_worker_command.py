@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shlex
-import subprocess
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -165,6 +165,39 @@ def test_concurrency_is_the_middlewares_unless_it_is_given(
     assert (sender.most_in_flight, len(sender.requests)) == (most, 9)
 
 
+class LeavingSender(KeepingSender):
+    """A sender in the middle of whose first attempt the process is told to stop."""
+
+    async def send(self, request: AttemptRequest, *, egress: EgressPolicy, deadline: timedelta) -> Outcome:
+        if not self.requests:
+            signal.raise_signal(signal.SIGTERM)
+        return await super().send(request, egress=egress, deadline=deadline)
+
+
+@pytest.fixture
+def unheard() -> Iterator[list[int]]:
+    """Whether it reached whoever listened before: it is not the test run that a signal ends."""
+    numbers: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: numbers.append(number))
+    yield numbers
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_is_told_to_the_log_and_lets_the_attempt_end(
+    module: ModuleType, unheard: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox, sender = PretendingOutbox(), LeavingSender()
+    put(outbox, 2)
+    mount(module, outbox=outbox, sender=sender, concurrency=1)
+
+    assert invoke("--once", "--grace", "7").exit_code == 0
+
+    assert "stopping: attempts in flight have 7 s to end; a second signal ends them now" in caplog.messages
+    counts = anyio.run(outbox.counts)
+    assert (counts[State.DELIVERED], counts[State.PENDING]) == (1, 1)
+    assert unheard == []
+
+
 def test_one_line_says_what_begins_and_one_that_it_has_ended(
     module: ModuleType, sender: KeepingSender, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -236,30 +269,6 @@ def test_an_option_that_makes_no_sense_is_refused(wrong: list[str], module: Modu
     result = invoke(*wrong)
     assert result.exit_code == 2
     assert wrong[0] in result.stderr
-
-
-def run(script: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *script.split(" ", 1)], capture_output=True, text=True, check=False)  # noqa: S603 - ours
-
-
-def test_it_runs_as_a_module() -> None:
-    ran = run("-m callback_middleware")
-    assert "Usage: " in ran.stdout + ran.stderr
-    assert "work" in ran.stdout + ran.stderr
-
-
-def test_without_click_it_says_which_extra_to_install() -> None:
-    ran = run("-c import sys; sys.modules['click'] = None; from callback_middleware.__main__ import main; main()")
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == (
-        "Error: the command needs click, which an extra brings: pip install 'callback_middleware[cli]'\n"
-    )
-
-
-def test_another_module_that_is_missing_is_no_missing_extra() -> None:
-    ran = run("-c import sys; sys.modules['anyio'] = None; from callback_middleware.__main__ import main; main()")
-    assert ran.returncode == 1
-    assert "import of anyio halted" in ran.stderr
 
 
 def test_every_command_in_the_docs_can_be_given() -> None:
