@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from callback_middleware.errors import OutboxError
+
 logger = logging.getLogger("callback_middleware")
 
 _PAUSES: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -20,7 +22,9 @@ class Patience:
     def failed(self, error: Exception) -> float:
         """Note a failure. Returns the seconds to wait before the next try."""
         if not self._failures:
-            logger.error("the outbox failed: deliveries wait until it works again", exc_info=error)
+            # What an outbox says on purpose is a sentence for its operator; anything else is for a developer.
+            surprise = None if isinstance(error, OutboxError) else error
+            logger.error("deliveries wait until the outbox works again: %s", error, exc_info=surprise)
         self._failures += 1
         return _PAUSES[min(self._failures, len(_PAUSES)) - 1]
 
