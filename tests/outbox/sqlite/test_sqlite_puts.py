@@ -56,7 +56,7 @@ class TestPuts(SQLiteSetting):
 
         class Counting(sqlite3.Connection):
             def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
-                executed.append(statement.split()[0])
+                executed.append(statement.split(maxsplit=1)[0])
                 return super().execute(statement, *parameters)
 
         with closing(Counting(store.path, isolation_level=None)) as connection:
