@@ -78,6 +78,7 @@ class Recorder:
     """
 
     durable: ClassVar[bool] = False
+    patience: ClassVar[float | None] = None
 
     requests: list[Message] = field(default_factory=lambda: [request_body(b"")])
     fails: CallbackError | None = None

@@ -56,6 +56,7 @@ class Outbox:
     """Keeps what is put; of notifications, those to the keys that are subscribed."""
 
     durable: ClassVar[bool] = False
+    patience: ClassVar[float | None] = None
     outage: ClassVar[None] = None
 
     def __init__(self, *subscribed: SubscriptionKey, fails: list[Exception] | None = None) -> None:

@@ -108,6 +108,14 @@ def _native_loop() -> object:
     return getattr(token, "native_token", token)
 
 
+def _after(seconds: float, function: Callable[[], object]) -> None:
+    async def wait() -> None:
+        await anyio.sleep(seconds)
+        function()
+
+    spawn(wait)
+
+
 class Caller:
     """Has functions called in the event loop that made it."""
 
@@ -116,16 +124,22 @@ class Caller:
         if isinstance(loop, asyncio.AbstractEventLoop):
             self._soon: Callable[[Callable[[], object]], object] = loop.call_soon
             self._from_afar: Callable[[Callable[[], object]], object] = loop.call_soon_threadsafe
+            self._later: Callable[[float, Callable[[], object]], object] = loop.call_later
             self._over: type[Exception] = RuntimeError
         else:
             import trio
 
+            self._later = _after
             self._soon = self._from_afar = trio.lowlevel.current_trio_token().run_sync_soon
             self._over = trio.RunFinishedError
 
     def soon(self, function: Callable[[], object]) -> None:
         """When every task that is ready now has had its turn. Only in the loop itself."""
         self._soon(function)
+
+    def later(self, seconds: float, function: Callable[[], object]) -> None:
+        """After so many seconds, unless the loop is over by then. Only in the loop itself."""
+        self._later(seconds, function)
 
     def call(self, function: Callable[[], object]) -> bool:
         """Soon, from any thread, without waiting. False if the loop is over: nobody will ever call it."""

@@ -74,6 +74,9 @@ class Outbox(Protocol):
     durable: ClassVar[bool]
     """Whether what was put survives the process, and a power cut."""
 
+    patience: ClassVar[float | None]
+    """Seconds after which ``put`` has ended by itself, whatever happens; None where its caller must see to that."""
+
     @property
     def outage(self) -> OutboxUnavailable | None:
         """What it fails with while it is known to be down; None while it is not. A flag: no I/O, no waiting."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 import anyio
@@ -17,14 +18,22 @@ _UNCERTAIN_PAUSE: Final = 0.05
 
 
 async def put(outbox: Outbox, batch: Batch, *, seconds: float = PUT_TIMEOUT) -> PutReport:
-    """Put a batch, shielded from its caller's cancellation; an unknown outcome is put again: ids make that safe.
+    """Put a batch, whatever happens to its caller; an unknown outcome is put again: ids make that safe.
 
     Raises:
         OutboxUnavailable: Certainly not stored.
         OutboxUncertain: After so many seconds the outbox had not said whether it stored it.
         SubscriptionExists: A key of ``batch.subscribe`` is another owner's. Nothing is stored.
     """
-    with anyio.move_on_after(seconds, shield=True):
+    begun = time.monotonic()
+    if outbox.patience is not None and outbox.patience <= seconds:
+        # A cancel scope would cost as much as planning. Such an outbox ends by itself, and a caller who is cancelled
+        # leaves it to that.
+        try:
+            return await outbox.put(batch)
+        except OutboxUncertain:
+            await anyio.sleep(_UNCERTAIN_PAUSE)
+    with anyio.move_on_after(max(begun + seconds - time.monotonic(), 0), shield=True):
         while True:
             try:
                 return await outbox.put(batch)

@@ -11,6 +11,7 @@ from typing import ClassVar, Final
 import anyio
 import anyio.lowlevel
 
+from callback_middleware import SQLiteOutbox
 from callback_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from callback_middleware.delivery import Claim, Dead, Delivered, Fence, Settlement
 from callback_middleware.destinations import Origin
@@ -20,10 +21,13 @@ from callback_middleware.outcomes import Accepted, AttemptRequest, Outcome
 from callback_middleware.ports import Batch, Outbox, PutReport, Sender
 from crashing.doom import CommitWatch, Doom
 from crashing.journal import Journal
-from crashing.settings import Moment
+from crashing.settings import CROWD, Moment
 
 LEASE: Final = timedelta(seconds=3)
 """A claim's: longer than an attempt, and short enough to wait for when its worker is dead."""
+
+_LOOKS: Final = 10
+"""Turns of the event loop after which what was put in the first is committed, or waits for something else."""
 
 
 class MortalOutbox:
@@ -37,13 +41,15 @@ class MortalOutbox:
     """
 
     durable: ClassVar[bool] = True
+    patience: ClassVar[float | None] = SQLiteOutbox.patience
 
     def __init__(self, outbox: Outbox, doom: Doom, journal: Journal, *, path: str | None) -> None:
         self._outbox = outbox
         self._doom = doom
         self._journal = journal
         self._path = path
-        self._watching = False
+        self._crowd: list[Batch] = []
+        self._unseen = anyio.Event()
 
     @property
     def outage(self) -> OutboxUnavailable | None:
@@ -51,11 +57,10 @@ class MortalOutbox:
 
     async def put(self, batch: Batch) -> PutReport:
         self._doom.at(Moment.BEFORE_PUT)
-        if not self._watching:
-            if self._doom.comes(Moment.COMMITTING):
-                await self._die_when(CommitWatch.running, batch)
-            if self._doom.comes(Moment.COMMITTED):
-                await self._die_when(CommitWatch.committed, batch)
+        if self._doom.comes(Moment.COMMITTING):
+            await self._die_in_commit(CommitWatch.running, batch)
+        if self._doom.comes(Moment.COMMITTED):
+            await self._die_in_commit(CommitWatch.committed, batch)
         report = await self._outbox.put(batch)
         self._doom.at(Moment.TOLD)
         return report
@@ -88,15 +93,24 @@ class MortalOutbox:
     async def aclose(self) -> None:
         await self._outbox.aclose()
 
-    async def _die_when(self, sees: Callable[[CommitWatch], bool], batch: Batch) -> None:
-        self._watching = True
+    async def _die_in_commit(self, sees: Callable[[CommitWatch], bool], batch: Batch) -> None:
+        """Put a crowd of batches in one commit, and die in it. Returns if that went by unseen; then nobody was told."""
+        self._crowd.append(batch)
+        if len(self._crowd) < CROWD:
+            await self._unseen.wait()
+            return
+        crowd, self._crowd = self._crowd, []
+        unseen, self._unseen = self._unseen, anyio.Event()
         watch = CommitWatch(self._path or "")
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._outbox.put, batch)
-            # While it looks the event loop stands still, so that nobody is told of what is seen.
-            while not (self._doom.crowded and sees(watch)):
+            for one in crowd:
+                tasks.start_soon(self._outbox.put, one)
+            for _ in range(_LOOKS):
+                # While it looks the event loop stands still, so that nobody is told of what is seen.
+                if sees(watch):
+                    self._doom.strike()
                 await anyio.lowlevel.checkpoint()
-            self._doom.strike()
+        unseen.set()
 
     def _note(self, settlement: Settlement, *, applied: bool) -> None:
         delivery, attempt = settlement.fence.delivery, settlement.attempt

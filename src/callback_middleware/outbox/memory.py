@@ -52,6 +52,8 @@ class MemoryOutbox:
 
     durable: ClassVar[bool] = False
     outage: ClassVar[None] = None
+    # It never waits.
+    patience: ClassVar[float | None] = 0.0
 
     def __init__(self, *, clock: Clock | None = None, keep: int = 1000) -> None:
         self._clock: Clock = clock or SystemClock()

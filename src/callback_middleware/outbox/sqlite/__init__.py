@@ -17,6 +17,7 @@ from callback_middleware.destinations import Origin
 from callback_middleware.errors import ConfigurationError, OutboxUnavailable
 from callback_middleware.outbox.sqlite import claims, settles
 from callback_middleware.outbox.sqlite.claims import Claimed
+from callback_middleware.outbox.sqlite.desk import PATIENCE
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
 from callback_middleware.outbox.sqlite.log import Log
@@ -54,6 +55,7 @@ class SQLiteOutbox(Log):
     """
 
     durable: ClassVar[bool] = True
+    patience: ClassVar[float | None] = PATIENCE
 
     def __init__(
         self, path: str | os.PathLike[str], *, keep: timedelta | None = KEEP, clock: Clock | None = None

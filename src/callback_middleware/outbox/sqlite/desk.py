@@ -9,12 +9,13 @@ one call into the loop.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 import anyio
 
-from callback_middleware.errors import OutboxError
+from callback_middleware.errors import OutboxError, OutboxUnavailable, OutboxUncertain
 from callback_middleware.eventloop import Caller
 from callback_middleware.outbox.sqlite.puts import Result, earliest_due, put_all
 from callback_middleware.outbox.sqlite.store import Store
@@ -22,6 +23,9 @@ from callback_middleware.outbox.sqlite.writer import Job, News
 from callback_middleware.ports import Batch, PutReport
 
 T = TypeVar("T")
+
+PATIENCE: Final = 5.0
+"""Seconds that a put waits, at most."""
 
 MOST_TURNS: Final = 100
 """Of the loop, that the first put of a burst waits for others."""
@@ -44,6 +48,7 @@ class Desk:
         self._caller = Caller()
         self._gathering: _Gathering | None = None
         self._away: _Gathering | None = None
+        self._watching = False
 
     async def put(self, batch: Batch) -> PutReport:
         """Have a batch stored with all the others of this turn. What is handed over is stored, whoever is cancelled."""
@@ -52,6 +57,8 @@ class Desk:
             gathering = self._gathering = _Gathering(self)
             if self._away is None:
                 self._caller.soon(self._turn)
+            if not self._watching:
+                self._watch(PATIENCE)
         batches = gathering.batches
         number = len(batches)
         batches.append(batch)
@@ -99,6 +106,24 @@ class Desk:
         if self._gathering is not None:
             self._turn()
 
+    def _watch(self, seconds: float) -> None:
+        """See to it that nobody waits longer than that: one timer for all, where a request of its own costs a tenth."""
+        self._watching = True
+        self._caller.later(seconds, self._look)
+
+    def _look(self) -> None:
+        self._watching = False
+        now = time.monotonic()
+        if self._gathering is not None and self._gathering.age(now) >= PATIENCE:
+            # It was never handed over.
+            self._gathering.give_up(OutboxUnavailable(f"the outbox was busy for {PATIENCE:g} s: nothing was stored"))
+            self._gathering = None
+        if self._away is not None and self._away.age(now) >= PATIENCE:
+            self._away.give_up(OutboxUncertain(f"the outbox did not say within {PATIENCE:g} s whether it stored it"))
+        waiting = [one.age(now) for one in (self._away, self._gathering) if one is not None and not one.over.is_set()]
+        if waiting:
+            self._watch(PATIENCE - max(waiting))
+
     def _turn(self) -> None:
         """A turn of the loop is over: hand over, unless it has brought something."""
         gathering = self._gathering
@@ -129,8 +154,19 @@ class _Gathering:
         self._desk = desk
         self._results: Sequence[Result] = ()
         self._error: BaseException | None = None
+        self._begun = time.monotonic()
+        self._given_up: OutboxError | None = None
         self._seen = 0
         self._turns = 0
+
+    def age(self, now: float) -> float:
+        """Seconds since the first put."""
+        return now - self._begun
+
+    def give_up(self, error: OutboxError) -> None:
+        """Let nobody wait any longer. What the writer has is stored, or fails, all the same."""
+        self._given_up = error
+        self.over.set()
 
     def grows(self) -> bool:
         """Whether the last turn has brought something, and the next one may."""
@@ -156,7 +192,7 @@ class _Gathering:
             )
 
     def result(self, number: int) -> PutReport:
-        result = self._results[number] if self._error is None else self._error
+        result = self._given_up or self._error or self._results[number]
         if isinstance(result, OutboxError):
             # Each who waits gets one of its own: a traceback is not to be shared.
             raise type(result)(*result.args) from result
