@@ -35,11 +35,6 @@ class Doom:
         self._journal = journal
         self._passages_left = settings.passage
 
-    @property
-    def crowded(self) -> bool:
-        """Whether enough requests are in flight."""
-        return self.requests >= self._settings.crowd
-
     def at(self, moment: Moment) -> None:
         """Pass a moment; this process may end here."""
         if self.comes(moment):
@@ -50,7 +45,7 @@ class Doom:
         if moment is not self._settings.moment:
             return False
         self._passages_left -= 1
-        return self._passages_left <= 0 and self.crowded
+        return self._passages_left <= 0 and self.requests >= self._settings.crowd
 
     def strike(self) -> None:
         """End here as by ``kill -9``, or stop until somebody sends SIGCONT, and then go on for good."""
@@ -86,35 +81,46 @@ class _Traced(sqlite3.Connection):
 class CommitWatch:
     """Sees commits to an SQLite file from outside, while the caller holds its event loop still.
 
-    The file's log changes when a commit begins, and other connections see the commit when it is over.
+    The file's log changes when a commit begins, and other connections see the commit when it is over. What has begun
+    since the last look is seen, too.
     """
 
     def __init__(self, path: str) -> None:
-        self._log = Path(f"{path}-wal")
+        self._path = Path(f"{path}-wal")
         self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        self._version, self._log = self._read_version(), self._read_log()
 
     def running(self) -> bool:
-        """Whether a commit has begun now, and is not over."""
-        version, log = self._version(), self._state()
+        """Whether a commit has begun, and is not over."""
         until = time.monotonic() + _LOOK
         while time.monotonic() < until:
-            if self._state() != log:
-                return self._version() == version
-        return False
-
-    def committed(self) -> bool:
-        """Whether a commit was made now."""
-        version = self._version()
-        until = time.monotonic() + _LOOK
-        while time.monotonic() < until:
-            if self._version() != version:
+            # In this order: what was begun before the version is read, and is not in it, is not over.
+            log, over = self._read_log(), self._over()
+            if log != self._log and not over:
                 return True
         return False
 
-    def _version(self) -> int:
+    def committed(self) -> bool:
+        """Whether a commit was made while it looked."""
+        self._over()
+        until = time.monotonic() + _LOOK
+        while time.monotonic() < until:
+            if self._over():
+                return True
+        return False
+
+    def _over(self) -> bool:
+        """Whether a commit was made since it was asked last."""
+        version = self._read_version()
+        if version == self._version:
+            return False
+        self._version, self._log = version, self._read_log()
+        return True
+
+    def _read_version(self) -> int:
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         return int(version)
 
-    def _state(self) -> tuple[int, int]:
-        state = self._log.stat()
+    def _read_log(self) -> tuple[int, int]:
+        state = self._path.stat()
         return state.st_size, state.st_mtime_ns
