@@ -26,11 +26,9 @@ class HoldUp:
     """A job that keeps the writer's thread until it is let go."""
 
     def __init__(self) -> None:
-        self.begun = threading.Event()
         self.over = threading.Event()
 
     def run(self, store: Store) -> None:
-        self.begun.set()
         self.over.wait()
 
     def done(self, error: BaseException | None) -> None:
@@ -38,13 +36,16 @@ class HoldUp:
 
 
 @contextmanager
-def held_up(outbox: SQLiteOutbox) -> Iterator[HoldUp]:
+def held_up(outbox: SQLiteOutbox) -> Iterator[None]:
+    """The writer does nothing, and nobody has any patience."""
     hold_up = HoldUp()
-    outbox._session.submit(hold_up)
-    try:
-        yield hold_up
-    finally:
-        hold_up.over.set()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(desk, "PATIENCE", 0.05)
+        outbox._session.submit(hold_up)
+        try:
+            yield
+        finally:
+            hold_up.over.set()
 
 
 def batch() -> Batch:
@@ -62,11 +63,6 @@ def batch() -> Batch:
         deadline=timedelta(seconds=15),
     )
     return Batch([delivery])
-
-
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk, "PATIENCE", 0.05)
 
 
 async def test_a_put_that_the_writer_has_is_perhaps_stored(tmp_path: Path) -> None:
