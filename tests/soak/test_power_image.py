@@ -28,8 +28,9 @@ def cut(home: Path, seed: int, *settings: str) -> Verdict:
     home.mkdir()
     command = ["unshare", "--mount", sys.executable, power_image.__file__, "--home", str(home)]
     options = ["--after", str(after), "--seed", str(seed), *(f"--setting={setting}" for setting in settings)]
+    modules = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
     ended = subprocess.run(  # noqa: S603 - a script of ours
-        [*command, *options], env=os.environ | {"PYTHONPATH": str(TESTS)}, capture_output=True, text=True, check=False
+        [*command, *options], env=os.environ | {"PYTHONPATH": modules}, capture_output=True, text=True, check=False
     )
     if ended.returncode == power_image.CANNOT_MOUNT or "unshare failed" in ended.stderr:
         lacking(f"a file system of its own must be mounted: run it as root, with loop devices ({ended.stderr.strip()})")
