@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from callback_middleware.exchange import Exchange, Headers
+from callback_middleware.exchange import Exchange
 from callback_middleware.values import MISSING
 
 
@@ -107,18 +105,6 @@ def test_a_repeated_header_or_query_parameter_gives_its_first_value() -> None:
     assert headers.get("\u4e00") is None
     assert list(headers) == ["x", "y"]
     assert len(headers) == 2
-
-
-_NAMES = st.sampled_from(["a", "A", "b-c", "B-C", "d"])
-
-
-@given(st.lists(st.tuples(_NAMES.map(str.encode), st.binary(max_size=3)), max_size=6), _NAMES)
-def test_a_header_is_the_first_of_its_name_in_any_case(raw: list[tuple[bytes, bytes]], name: str) -> None:
-    headers = Headers(raw)
-    values = [value.decode("latin-1") for field, value in raw if field.decode().lower() == name.lower()]
-    assert headers.get_all(name) == values
-    assert headers.first(name) == headers.get(name) == (values[0] if values else None)
-    assert (name in headers) == bool(values)
 
 
 def test_the_query_cannot_be_changed() -> None:

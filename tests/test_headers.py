@@ -1,4 +1,4 @@
-"""Which headers a callback may set, and what they may hold."""
+"""Headers that came; which ones a callback may set, and what they may hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callback_middleware.errors import ConfigurationError
-from callback_middleware.headers import check_header_name, check_header_value
+from callback_middleware.headers import Headers, check_header_name, check_header_value
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,16 @@ def test_what_passes_is_one_line_of_printable_ascii(value: str) -> None:
         assert value.isascii()
         assert value == "" or value.isprintable()
         assert value == value.strip()
+
+
+_NAMES = st.sampled_from(["a", "A", "b-c", "Content-Type", "content-type", "CONTENT-ENCODING", "content-encoding"])
+
+
+@given(st.lists(st.tuples(_NAMES.map(str.encode), st.binary(max_size=3)), max_size=6), _NAMES)
+def test_a_header_is_the_first_of_its_name_in_any_case(raw: list[tuple[bytes, bytes]], name: str) -> None:
+    headers = Headers(raw)
+    values = [value.decode("latin-1") for field, value in raw if field.decode().lower() == name.lower()]
+    assert headers.get_all(name) == values
+    assert headers.first(name) == headers.get(name) == (values[0] if values else None)
+    assert (name in headers) == bool(values)
+    assert headers.content() == (headers.get("content-type"), headers.get("content-encoding"))

@@ -6,63 +6,17 @@ whatever was asked for is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import quote, quote_from_bytes
 
 from callback_middleware.bodies import Body, form_pairs, parse_body
+from callback_middleware.headers import Headers, RawHeaders
 from callback_middleware.values import MISSING, Missing, Value
-
-RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 _PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-
-
-class Headers(Mapping[str, str]):
-    """Header fields by their name in any case. A repeated one gives its first value; :meth:`get_all` gives all.
-
-    Bytes are read as ISO-8859-1, as ASGI frameworks do.
-    """
-
-    __slots__ = ("_first", "_raw")
-
-    def __init__(self, raw: RawHeaders) -> None:
-        self._raw = raw
-        self._first: dict[bytes, bytes] | None = None
-
-    def first(self, name: str) -> str | None:
-        """The first value of a header, or None: what ``get`` gives, without an exception on the way."""
-        table = self._first
-        if table is None:
-            # ASGI has names in lower case, and not every server knows.
-            table = self._first = {}
-            for field, value in self._raw:
-                table.setdefault(field.lower(), value)
-        found = table.get(name.lower().encode("latin-1", "replace"))
-        return None if found is None else found.decode("latin-1")
-
-    def __getitem__(self, name: str) -> str:
-        value = self.first(name)
-        if value is None:
-            raise KeyError(name)
-        return value
-
-    def get_all(self, name: str) -> list[str]:
-        """Every value of a header, in order; an empty list where there is none."""
-        wanted = name.lower().encode("latin-1", "replace")
-        return [value.decode("latin-1") for field, value in self._raw if field.lower() == wanted]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(field.lower().decode("latin-1") for field, _ in self._raw))
-
-    def __len__(self) -> int:
-        return len({field.lower() for field, _ in self._raw})
-
-    def __repr__(self) -> str:
-        # Names alone: values may be credentials, and a repr ends up in logs.
-        return f"Headers({', '.join(self)})"
 
 
 class Exchange:
@@ -76,11 +30,11 @@ class Exchange:
     Attributes:
         method: HTTP method, upper case.
         path_params: The router's own, decoded and converted.
-        request_headers: See :class:`Headers`.
+        request_headers: See :class:`~callback_middleware.headers.Headers`.
         request_content: The request body's bytes; those there are, if it was truncated; None if not captured.
         request_truncated: The body was larger than the capture limit, or did not come to its end.
         response_status: None while there is no response.
-        response_headers: See :class:`Headers`.
+        response_headers: See :class:`~callback_middleware.headers.Headers`.
         response_content: Like ``request_content``.
         response_truncated: Like ``request_truncated``.
     """
@@ -292,7 +246,7 @@ def _body(content: bytes | None, headers: Headers, *, truncated: bool) -> Body:
         return Body(MISSING, "the body was not captured to its end")
     if content is None:
         return Body(MISSING, "the body was not captured")
-    return parse_body(content, headers.first("content-type"), headers.first("content-encoding"))
+    return parse_body(content, *headers.content())
 
 
 def _raw(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> RawHeaders:
