@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from callback_middleware.destinations.layout import Layout, lay_out
 from callback_middleware.destinations.urls import MAX_LENGTH, Url, encode, read_url
@@ -38,8 +38,7 @@ _DOTS: Final = frozenset({"", ".", ".."})
 _PLAIN_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\x00-\x20\x7f/?#@:\[\]\\%]+)(?::[0-9]{1,5})?")
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(NamedTuple):
     """A URL that a callback can be sent to, as far as its text decides that.
 
     Attributes:
@@ -231,10 +230,10 @@ def _own_url(parts: Sequence[Part], exchange: Exchange) -> str | Unresolved:
 
 def _fill(parts: Sequence[Part], exchange: Exchange, params: Mapping[str, str], *, in_path: bool) -> str | Unresolved:
     """A path or query with its values filled in, each percent-encoded."""
-    texts = []
+    text = ""
     for part in parts:
         if isinstance(part, str):
-            texts.append(part)
+            text += part
             continue
         value = _value(part, exchange, params)
         if isinstance(value, Unresolved):
@@ -242,10 +241,10 @@ def _fill(parts: Sequence[Part], exchange: Exchange, params: Mapping[str, str], 
         if in_path and value in _DOTS:
             return Unresolved(Reason.REFUSED, part.written, f"{excerpt(value)} has no place in a path")
         try:
-            texts.append(encode(value))
+            text += encode(value)
         except UnicodeEncodeError:
             return Unresolved(Reason.REFUSED, part.written, "it holds half of a surrogate pair")
-    return "".join(texts)
+    return text
 
 
 def _value(part: Embedded | Placeholder, exchange: Exchange, params: Mapping[str, str]) -> str | Unresolved:

@@ -41,6 +41,10 @@ class Side(enum.StrEnum):
     RESPONSE = "response"
 
 
+_REQUEST: Final = Side.REQUEST
+"""Members of an enumeration are looked up at every use, and these are used at every exchange."""
+
+
 @dataclass(frozen=True, slots=True)
 class RequestUrl:
     """``$url``: the absolute request URL."""
@@ -83,7 +87,7 @@ class Header:
     default: Value | Missing = MISSING
 
     def evaluate(self, exchange: Exchange) -> Value | Missing:
-        headers = exchange.request_headers if self.side is Side.REQUEST else exchange.response_headers
+        headers = exchange.request_headers if self.side is _REQUEST else exchange.response_headers
         value = headers.first(self.name)
         return self.default if value is None else value
 
@@ -141,7 +145,7 @@ class Body:
         object.__setattr__(self, "_path", path)
 
     def evaluate(self, exchange: Exchange) -> Value | Missing:
-        value = exchange.request_body if self.side is Side.REQUEST else exchange.response_body
+        value = exchange.request_body if self.side is _REQUEST else exchange.response_body
         for step, index in self._path:
             if isinstance(value, dict):
                 value = value.get(step, MISSING)
@@ -156,13 +160,13 @@ class Body:
 
     def problem(self, exchange: Exchange) -> str:
         """Why nobody can know what the client sent; "" where it can be known, also where it sent no body."""
-        if self.side is Side.REQUEST:
+        if self.side is _REQUEST:
             return "" if exchange.request_content == b"" else exchange.request_problem
         return "" if exchange.response_content == b"" else exchange.response_problem
 
     def is_truncated(self, exchange: Exchange) -> bool:
         """Whether the value may stand in the part of the body that was not captured."""
-        return exchange.request_truncated if self.side is Side.REQUEST else exchange.response_truncated
+        return exchange.request_truncated if self.side is _REQUEST else exchange.response_truncated
 
     def __str__(self) -> str:
         pointer = "".join("/" + step.replace("~", "~0").replace("/", "~1") for step in self.steps)
