@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any
 
@@ -311,6 +312,15 @@ def test_a_route_that_the_endpoint_contradicts_was_left_by_a_router_further_out(
     scope = {"type": "http", "method": "POST", "path": "/invoices/", "route": route, "endpoint": route.endpoint}
     assert directory.find(scope) is only(directory)
     assert directory.find({**scope, "endpoint": print}) is None
+
+
+def test_a_route_whose_endpoint_was_wrapped_after_the_start_is_still_itself() -> None:
+    app = app_with_callback(lambda: None)
+    directory = discover(app, None)
+    route: Any = app.router.routes[-1]
+    route.endpoint = functools.wraps(route.endpoint)(lambda *_: None)
+    scope = {"type": "http", "method": "POST", "path": "/invoices/", "route": route, "endpoint": route.endpoint}
+    assert directory.find(scope) is only(directory)
 
 
 async def test_a_route_that_cannot_even_be_looked_at_harms_nobody(

@@ -28,9 +28,14 @@ _MOST_STRANGERS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A route, and its operations by the methods that reach them."""
+    """A route, and its operations by the methods that reach them.
+
+    Attributes:
+        endpoint: The route's when it was looked at: FastAPI's routes work it out anew at every question.
+    """
 
     leaf: Leaf
+    endpoint: object
     operations: Mapping[str, Operation]
 
 
@@ -102,7 +107,7 @@ class Routing:
             # A router that has looked at this very scope leaves itself in it, and has found nothing.
             return None if "router" in scope else UNROUTED
         served = self._tables.served.get(_key(route, scope))
-        if served is not None and served.leaf.endpoint is endpoint:
+        if served is not None and served.endpoint is endpoint:
             return served.operations.get(scope["method"])
         known = self._tables.endpoints.get(id(endpoint))
         return self._at(self._learn(endpoint) if known is None else known, scope)
@@ -183,7 +188,7 @@ class Routing:
                 known = len(findings.errors)
                 operations = self._compiler.compile(leaf, findings)
                 # Nothing at all of a route of which something is wrong: half of what it documents would be a surprise.
-                served[leaf.key] = Served(leaf, operations if len(findings.errors) == known else {})
+                served[leaf.key] = Served(leaf, leaf.endpoint, operations if len(findings.errors) == known else {})
         by_endpoint: dict[int, list[Served]] = {}
         for one in served.values():
             by_endpoint.setdefault(id(one.leaf.endpoint), []).append(one)
