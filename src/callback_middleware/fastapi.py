@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from inspect import signature
+from typing import Annotated, Any, Final, TypeAlias
 
 try:
     from fastapi import Depends
@@ -16,7 +17,10 @@ from callback_middleware.sources.dependants import callbacks_of
 
 __all__ = ["Callbacks", "callbacks_of"]
 
-Callbacks: TypeAlias = Annotated[staging.Callbacks, Depends(callbacks_of)]
+# FastAPI (since 0.121, which has scopes) works out at every request which one a dependency has that says none.
+_SCOPE: Final[dict[str, Any]] = {"scope": "request"} if "scope" in signature(Depends).parameters else {}
+
+Callbacks: TypeAlias = Annotated[staging.Callbacks, Depends(callbacks_of, **_SCOPE)]
 """The callbacks of the request, as a parameter of a handler or of any of its dependencies::
 
     @app.post("/invoices/", callbacks=invoice_callbacks.routes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import pytest
@@ -20,6 +20,7 @@ from invoicing import (
 )
 from probing import request
 
+from callback_middleware import CallbackMiddleware, staging
 from callback_middleware.destinations import Destination
 from callback_middleware.errors import (
     InvalidConfiguration,
@@ -27,7 +28,7 @@ from callback_middleware.errors import (
 )
 from callback_middleware.exchange import Exchange
 from callback_middleware.expressions.names import Names, Parameter
-from callback_middleware.fastapi import Callbacks
+from callback_middleware.fastapi import Callbacks, callbacks_of
 from callback_middleware.sources.dependants import names_of
 from callback_middleware.sources.discovery import discover
 from callback_middleware.values import MISSING
@@ -40,6 +41,10 @@ def with_request(request: Request) -> None: ...
 
 
 def service(callbacks: Callbacks) -> None: ...
+
+
+async def session(callbacks: Callbacks) -> AsyncIterator[staging.Callbacks]:
+    yield callbacks
 
 
 def nested(found: Annotated[Any, Depends(service)]) -> None: ...
@@ -174,6 +179,24 @@ def test_a_handler_that_takes_callbacks_anywhere_sends_by_hand() -> None:
     for number, handler in enumerate(handlers):
         app.post(f"/{number}", callbacks=notifies("one").routes)(handler)
     assert [one.handler_sends for one in discover(app, None).operations] == [True, None, False]
+
+
+async def test_dependencies_of_every_scope_may_take_callbacks() -> None:
+    app, taken = FastAPI(), []
+    app.add_middleware(CallbackMiddleware)
+
+    @app.post("/", callbacks=notifies("one").routes)
+    async def handler(
+        own: Callbacks,
+        outer: Annotated[staging.Callbacks, Depends(session, scope="request")],
+        inner: Annotated[staging.Callbacks, Depends(session, scope="function")],
+        plain: Annotated[staging.Callbacks, Depends(callbacks_of)],
+        callback_url: str = "",
+    ) -> None:
+        taken.extend([own, outer, inner, plain])
+
+    assert (await request(app, discover(app, None), "POST", "/")).status == 200
+    assert taken == [taken[0]] * 4
 
 
 async def test_without_the_middleware_the_error_says_so() -> None:
