@@ -73,8 +73,7 @@ class Bench:
 
     def judge(self, cut: Cut, promises: Sequence[str] = ()) -> Verdict:
         """What is wrong after a cut."""
-        # A place that no other cut has had: an outbox that was closed there may be tidying up for a moment yet.
-        with TemporaryDirectory(dir=self.home, ignore_cleanup_errors=True) as directory:
+        with TemporaryDirectory(dir=self.home) as directory:
             _write(Path(directory), cut.files)
             return judge(Path(directory) / "outbox.db", [*promises, *cut.promises], backend=self.backend)
 
