@@ -88,12 +88,15 @@ class SQLiteOutbox(Log):
         self, limit: int, lease: timedelta, *, per_origin: int, busy: Mapping[Origin, int]
     ) -> Sequence[Claim]:
         taken = dict(busy)
-        claimed = await self._session.desk().call(
-            lambda store: claims.claim(store, limit, lease, per_origin, taken), undo=self._unclaim
-        )
-        for delivery in claimed.killers:
-            logger.error("delivery %s is dead: it %s %d times", delivery, KILLED_ITS_WORKER.reason, SUSPICIONS)
-        return claimed.claims
+
+        def work(store: Store) -> Claimed:
+            claimed = claims.claim(store, limit, lease, per_origin, taken)
+            # Here, because whoever asked may have been cancelled meanwhile.
+            for delivery in claimed.killers:
+                logger.error("delivery %s is dead: it %s %d times", delivery, KILLED_ITS_WORKER.reason, SUSPICIONS)
+            return claimed
+
+        return (await self._session.desk().call(work, undo=self._unclaim)).claims
 
     async def extend(self, claims_: Sequence[Claim], lease: timedelta) -> frozenset[Fence]:
         return await self._session.desk().call(lambda store: claims.extend(store, claims_, lease))
@@ -122,7 +125,7 @@ class SQLiteOutbox(Log):
 
     def _settle(self, store: Store, settlements: Sequence[Settlement]) -> frozenset[Fence]:
         settled = settles.settle(store, settlements)
-        # Here, because whoever asked may have been cancelled meanwhile.
+        # Here, too.
         if settled.due is not None:
             self._session.newsroom.tell(settled.due)
         return settled.applied

@@ -123,6 +123,15 @@ def _check_place(path: Path) -> None:
         raise certain(path, f"this Python has SQLite {sqlite3.sqlite_version}", f"use one with {needed} or newer")
     if not path.parent.is_dir():
         raise certain(path, f"there is no folder {path.parent}", "create it, or give SQLiteOutbox another path")
+    if path.is_dir():
+        raise certain(
+            path,
+            "there is a folder in its place",
+            "give SQLiteOutbox the path of a file in it; a container's volume is a folder, and never a file",
+        )
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        # SQLite would open it for reading, and leave files beside it that nobody may write.
+        raise certain(path, "it may not be written", "give this process read and write permission on the file")
     kind = file_system(Path(os.path.realpath(path)))
     if kind in NETWORK:
         raise certain(path, f"it is on a network file system ({kind})", "move it to a local disk")

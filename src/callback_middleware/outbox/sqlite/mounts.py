@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Final
 
@@ -45,6 +46,15 @@ def file_system(path: Path, table: str | None = None) -> str | None:
         if len(point.parts) >= best and path.is_relative_to(point):
             best, kind = len(point.parts), types[0]
     return kind
+
+
+def free_bytes(folder: Path) -> int | None:
+    """What this user may still write on the file system of a folder; None where that is unknown."""
+    try:
+        status = os.statvfs(folder)
+    except (AttributeError, OSError):
+        return None
+    return status.f_bavail * status.f_frsize
 
 
 def _unescaped(field: str) -> str:

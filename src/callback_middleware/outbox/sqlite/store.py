@@ -35,6 +35,7 @@ class Store:
         self.cursor = 0
         self.next_due: int | None = None
         self._identity = _identity(path)
+        self._log_identity = _identity(self.log)
         self._retry_ids: dict[RetryPolicy, int] = {}
         self._policies: dict[int, RetryPolicy] = {}
         # Made by the transaction that is under way. If that is rolled back, their numbers become others'.
@@ -54,6 +55,12 @@ class Store:
                 self.path,
                 "it was removed or replaced while it was in use, with all that it held",
                 "put it back if it still exists; a new one is made for what comes",
+            )
+        if _identity(self.log) != self._log_identity:
+            raise certain(
+                self.path,
+                f"its write-ahead log {self.log} was removed or replaced while it was in use, with what was new in it",
+                "leave the -wal and -shm files to SQLite; what comes is kept in a new one",
             )
 
     def fetch(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
@@ -132,7 +139,7 @@ def read_policy(connection: sqlite3.Connection, number: int) -> RetryPolicy:
     return RetryPolicy.from_dict(json.loads(text))
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path | str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)  # noqa: PTH116 - a plain call: it is made for every transaction
     except OSError:

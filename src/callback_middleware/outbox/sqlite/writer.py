@@ -13,15 +13,19 @@ from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 from callback_middleware.errors import OutboxUnavailable, OutboxUncertain
-from callback_middleware.outbox.sqlite.faults import breaks_connection, is_failure, meaning
+from callback_middleware.outbox.sqlite.faults import breaks_connection, is_failure, meaning, primary_code
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
+from callback_middleware.outbox.sqlite.mounts import free_bytes
 from callback_middleware.outbox.sqlite.store import Store
 
 logger = logging.getLogger("callback_middleware")
 
 LOOK: Final = 0.05
 """Seconds between two looks for what other processes wrote, while somebody waits for news."""
+
+ROOM: Final = 1024 * 1024
+"""Bytes that a disk which was full must have to spare before it is believed."""
 
 PROBE: Final = 1.0
 """Seconds between two tries of a file that failed."""
@@ -72,6 +76,7 @@ class Writer:
 
     def __init__(self, path: Path, ground: Ground, news: News, housekeeping: Housekeeping) -> None:
         self.outage: OutboxUnavailable | None = None
+        self._full = False
         self._path = path
         self._ground = ground
         self._news = news
@@ -216,16 +221,23 @@ class Writer:
             if self.outage is None:
                 logger.error("%s", error)
             self.outage = error
+            self._full = isinstance(cause, sqlite3.Error) and primary_code(cause) == sqlite3.SQLITE_FULL
             self._probed = time.monotonic()
         if not isinstance(cause, sqlite3.Error) or breaks_connection(cause):
             self._drop()
         return error
 
     def _works(self) -> None:
-        if self.outage is not None:
-            logger.warning("the outbox %s works again", self._path)
-            self.outage = None
-            self._news.tell_all()
+        # A small write finds room in the log that is there already, on a disk that has none for the next.
+        if self.outage is None or (self._full and not self._has_room()):
+            return
+        self.outage = None
+        logger.warning("the outbox %s works again", self._path)
+        self._news.tell_all()
+
+    def _has_room(self) -> bool:
+        left = free_bytes(self._path.parent)
+        return left is None or left >= ROOM
 
     def _between(self) -> None:
         now = time.monotonic()
