@@ -228,6 +228,7 @@ async def _pages(outbox: Engine, selection: Selection, *, limit: int) -> list[Se
     pages = [_ids(page)]
     while page.more is not None:
         page = await outbox.search(selection, limit=limit, after=page.more)
+        assert page.more != pages[-1][-1], "it is the same page again"
         pages.append(_ids(page))
     return pages
 

@@ -291,5 +291,6 @@ async def _pages(outbox: Engine, callback: str | None) -> Sequence[Sequence[Subs
     after: SubscriptionKey | None = None
     while page := await outbox.subscriptions(callback=callback, limit=4, after=after):
         pages.append([one.key for one in page])
+        assert after not in pages[-1], "it begins with the one that was the last"
         after = pages[-1][-1]
     return pages
