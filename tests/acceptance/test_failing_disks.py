@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import anyio
 import httpx
@@ -30,20 +30,6 @@ HERE = Path(__file__).parent
 NOBODY = "http://127.0.0.1:9"
 LARGE = "x" * 60_000
 """Its commit is many pages, and a disk is full in the middle of one."""
-
-
-def shortfall(reason: str, *, run: bool = True) -> pytest.MarkDecorator:
-    """Of what is under test: not kept yet."""
-    return pytest.mark.xfail(reason=reason, strict=True, run=run)
-
-
-# Both would wait for a line in vain: not run.
-SHORTFALLS: Final = {
-    "a file that may not be written": shortfall(
-        "SQLite, which may read it, leaves a shared memory there that may not be written either", run=False
-    ),
-    "a folder in its place": shortfall("the remedy is another trouble's", run=False),
-}
 
 
 class Service:
@@ -110,9 +96,7 @@ def start(path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     return started
 
 
-@pytest.mark.parametrize(
-    "trouble", [pytest.param(trouble, id=name, marks=SHORTFALLS.get(name, ())) for name, trouble in AT_START.items()]
-)
+@pytest.mark.parametrize("trouble", [pytest.param(trouble, id=name) for name, trouble in AT_START.items()])
 def test_trouble_at_the_start_is_told_and_over_when_it_ends(
     trouble: Trouble, start: Start, path: Path, tmp_path: Path
 ) -> None:
@@ -144,7 +128,7 @@ def test_a_lock_in_use_is_told_and_over_when_it_ends(start: Start, path: Path) -
     "names",
     [
         ["outbox.db"],
-        pytest.param(["outbox.db-wal"], marks=shortfall("a log that is removed is written all the same")),
+        ["outbox.db-wal"],
         ["outbox.db", "outbox.db-wal", "outbox.db-shm"],
     ],
 )
@@ -176,7 +160,6 @@ def test_a_disk_that_is_full_loses_nothing(room: int, start: Start, path: Path, 
         wait_for(receiver, service.acknowledged)
 
 
-@shortfall("what is tried is so small that it succeeds where nothing else does")
 def test_while_a_disk_stays_full_nothing_is_begun(start: Start, path: Path, tmp_path: Path) -> None:
     """Also where there is room for something small, and whatever is tried in between."""
     with receiving() as receiver, start(on_small_disk(tmp_path, path.parent), receiver=receiver) as service:

@@ -51,7 +51,8 @@ class Ledger:
             SubscriptionExists: A key is another owner's; nothing is changed.
         """
         # What can be refused comes first; after it nothing fails.
-        self._subscriptions.subscribe(batch.subscribe, now)
+        if batch.subscribe:
+            self._subscriptions.subscribe(batch.subscribe, now)
         stored: list[UUID] = []
         duplicates: list[UUID] = []
         unsubscribed: list[UUID] = []

@@ -60,7 +60,7 @@ class Store:
             raise certain(
                 self.path,
                 f"its write-ahead log {self.log} was removed or replaced while it was in use, with what was new in it",
-                "leave the -wal and -shm files to SQLite; what comes is kept in a new one",
+                "put it back if it still exists, and leave it to SQLite; a new one is made for what comes",
             )
 
     def fetch(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
