@@ -141,7 +141,7 @@ class TestFile(SQLiteSetting):
         path.mkdir()
         outbox = SQLiteOutbox(path, clock=clock)
 
-        with pytest.raises(OutboxUnavailable, match="it cannot be opened"):
+        with pytest.raises(OutboxUnavailable, match="there is a folder in its place"):
             await outbox.put(Batch([self.delivery(clock)]))
         await outbox.aclose()
 
