@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,32 @@ class SQLiteSetting(OutboxSetting):
         """The open file, in the test's own thread."""
         with closing(Store(path, Ground.of(clock))) as store:
             yield store
+
+
+class HoldUp:
+    """A job that keeps the writer's thread from when it has ``begun`` until it is ``over``."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.over = threading.Event()
+
+    def run(self, store: Store) -> None:
+        self.begun.set()
+        self.over.wait()
+
+    def done(self, error: BaseException | None) -> None:
+        """Nobody waits for it."""
+
+
+@contextmanager
+def held_up(outbox: SQLiteOutbox) -> Iterator[HoldUp]:
+    """The writer's thread does nothing else."""
+    hold_up = HoldUp()
+    outbox._session.submit(hold_up)
+    try:
+        yield hold_up
+    finally:
+        hold_up.over.set()
 
 
 SETTING: Final = OutboxSetting()
