@@ -9,7 +9,12 @@
 
 They ask nothing but the two ports, :class:`~callback_middleware.ports.Outbox` and
 :class:`~callback_middleware.ports.DeliveryLog`, and run on asyncio (and wherever else the fixture ``anyio_backend``
-says). An engine with a clock of its own overrides ``let_pass`` too.
+says). An engine with a clock of its own, a database's, lets it stand still at what ``clock`` says when the outbox is
+made, and moves it along where it overrides ``let_pass``::
+
+        async def let_pass(self, outbox, clock, time):
+            clock.advance(time)
+            await outbox.set_clock(clock.now())
 """
 # ruff: noqa: E402 - what is rewritten must be registered before it is imported
 

@@ -46,10 +46,16 @@ class PutContract(OutboxSetting):
         assert list(report.stored) == [second.id]
         assert list(report.duplicates) == []
 
+    async def test_an_outbox_that_works_knows_of_no_outage(self, outbox: Engine, clock: VirtualClock) -> None:
+        before = outbox.outage
+        await self.put(outbox, self.delivery(clock))
+
+        assert (before, outbox.outage) == (None, None)
+
     async def test_an_empty_batch_changes_nothing(self, outbox: Engine) -> None:
         report = await outbox.put(Batch())
 
-        assert (list(report.stored), list(report.duplicates)) == ([], [])
+        assert [*report.stored, *report.duplicates, *report.unsubscribed] == []
 
     async def test_a_known_id_changes_nothing(self, outbox: Engine, clock: VirtualClock) -> None:
         delivery = self.delivery(clock)

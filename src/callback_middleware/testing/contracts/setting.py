@@ -56,7 +56,7 @@ class OutboxSetting:
         raise NotImplementedError(f"{type(self).__name__} needs a fixture 'outbox' that gives an empty outbox")
 
     async def let_pass(self, outbox: Engine, clock: VirtualClock, time: timedelta) -> None:  # noqa: ARG002 - for those who override it
-        """Let time pass for the outbox. An engine with a clock of its own overrides this."""
+        """Let time pass: it does nowhere else. An engine with a clock of its own overrides this."""
         clock.advance(time)
 
     _numbers = itertools.count(1)
