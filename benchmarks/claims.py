@@ -87,6 +87,8 @@ async def turn(outbox: SQLiteOutbox, case: Case) -> Turn:
         claimed += time.perf_counter() - asked
         if len(claims) != AT_ONCE:
             raise SystemExit(f"{len(claims)} claims instead of {AT_ONCE}")
+        if any(claim.delivery.origin in case.busy for claim in claims):
+            raise SystemExit("something was claimed of a receiver whose slots are full")
         applied = await outbox.settle([delivered(claim) for claim in claims])
         if len(applied) != AT_ONCE:
             raise SystemExit(f"{len(applied)} settlements applied instead of {AT_ONCE}")

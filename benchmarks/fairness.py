@@ -41,6 +41,9 @@ DEADLINE: Final = timedelta(seconds=2)
 ANSWERS_AFTER: Final = 0.01
 TARGET: Final = 2.0
 
+PATIENCE: Final = 60
+"""Seconds for one turn, which takes a few; without rotation it would take an hour."""
+
 
 class ScriptedSender:
     """Hangs for one receiver, and answers for all others."""
@@ -98,7 +101,11 @@ async def work(path: Path) -> Turn:
     began = time.perf_counter()
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(dispatcher.run())
-        await watch.over.wait()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await watch.over.wait()
+        except TimeoutError:
+            raise SystemExit(f"{len(watch.times):,} healthy deliveries were settled in {PATIENCE} s") from None
         await dispatcher.drain()
     await outbox.aclose()
     lags = [at - began for at in watch.times]
