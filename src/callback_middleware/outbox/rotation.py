@@ -24,7 +24,7 @@ class _Queue:
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
         self.heap: list[tuple[datetime, int, UUID]] = []
-        # How many in the heap were taken out: never most of them.
+        # How many were taken out since the heap was rebuilt, and may be in it: never most of it.
         self.discarded = 0
         self.ready = False
         # When the heap of origins will look at this one, the next look last. Several, because an earlier item leaves
@@ -142,7 +142,6 @@ class Rotation:
         heap = queue.heap
         while heap and self._tickets.get(heap[0][2]) != heap[0][1]:
             heappop(heap)
-            queue.discarded -= 1
 
     def _rebuild(self, queue: _Queue) -> None:
         queue.heap = [entry for entry in queue.heap if self._tickets.get(entry[2]) == entry[1]]
