@@ -36,7 +36,7 @@ class Delivery:
         due_at: Not sent before this, aware: schedule and visibility timeout in one.
         retry: When a failed attempt is followed by another.
         deadline: Bounds one attempt as a whole, name resolution to last byte.
-        dedupe: At most one delivery per callback and key in 24 hours, or None.
+        dedupe: At most one delivery per callback (or subscription to it) and dedupe key in 24 hours, or None.
         tags: Searchable by operators.
         run: 1, and one more for every replay.
         attempts: Attempts settled in this run.

@@ -94,7 +94,7 @@ async def notify(
         owner: That of ``callbacks.subscribe``: another's key is as good as none.
         delay: Not before this long from now: seconds or a timedelta.
         at: Not before this time; aware. Not together with ``delay``.
-        dedupe: A key under which this callback is sent once in 24 hours, so that a job that runs again sends once.
+        dedupe: A key under which this subscription is notified once in 24 hours: a job that runs again sends once.
         tags: Searchable by operators, beside the subscription's.
         clock: Says what time it is; default the system's.
 

@@ -118,7 +118,7 @@ class Notification:
         headers: Of this notification alone: its content type.
         created_at: When it was planned, aware.
         due_at: Not sent before this, aware.
-        dedupe: At most one delivery per callback and dedupe key in 24 hours, whoever has subscribed it; or None.
+        dedupe: At most one delivery per subscription and dedupe key in 24 hours; or None.
         tags: Searchable by operators, beside the subscription's; where both have a name, this one's value counts.
     """
 

@@ -7,14 +7,15 @@ from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 from callback_middleware.delivery import Delivery
+from callback_middleware.subscription import SubscriptionKey
 
 REMEMBERED_FOR: Final = timedelta(hours=24)
 
-_Key: TypeAlias = tuple[str, str, str]
+_Key: TypeAlias = tuple[str, str, str, SubscriptionKey | None]
 
 
 class RecentKeys:
-    """The dedupe keys of the last 24 hours, each of one callback of one operation."""
+    """The dedupe keys of the last 24 hours, each of one callback of one operation, or of one subscription to it."""
 
     def __init__(self) -> None:
         self._keys: set[_Key] = set()
@@ -26,8 +27,9 @@ class RecentKeys:
             return True
         while self._ends and self._ends[0][0] <= now:
             self._keys.discard(self._ends.popleft()[1])
-        # Two operations may name their callbacks alike, and must not silence each other.
-        key = (delivery.operation, delivery.callback, delivery.dedupe)
+        # Two operations may name their callbacks alike, and two owners choose the same key: none silences another.
+        subscribed = None if delivery.subscription is None else delivery.subscription.key
+        key = (delivery.operation, delivery.callback, delivery.dedupe, subscribed)
         if key in self._keys:
             return False
         self._keys.add(key)

@@ -95,7 +95,7 @@ class Notifications:
             owner: That of :meth:`subscribe`: another's key is as good as none.
             delay: Not before this long after the response: seconds or a timedelta.
             at: Not before this time; aware. Not together with ``delay``.
-            dedupe: A key under which this callback is sent once in 24 hours.
+            dedupe: A key under which this subscription is notified once in 24 hours.
             tags: Searchable by operators, beside the subscription's.
 
         Returns:

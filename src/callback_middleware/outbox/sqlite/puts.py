@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -158,10 +159,12 @@ def _is_known(store: Store, delivery: UUID) -> bool:
 def _admit(store: Store, delivery: Delivery, now: int) -> bool:
     """Remember a delivery's dedupe key. False if it is remembered already."""
     until = now + microseconds(REMEMBERED_FOR)
+    version = delivery.subscription
+    subscribed = "" if version is None else json.dumps([version.key.key, version.key.owner])
     cursor = store.run(
-        "INSERT INTO dedupe (operation, callback, key, until) VALUES (?, ?, ?, ?) "
-        "ON CONFLICT (operation, callback, key) DO UPDATE SET until = excluded.until WHERE until <= ?",
-        (delivery.operation, delivery.callback, delivery.dedupe, until, now),
+        "INSERT INTO dedupe (operation, callback, key, subscribed, until) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (operation, callback, key, subscribed) DO UPDATE SET until = excluded.until WHERE until <= ?",
+        (delivery.operation, delivery.callback, delivery.dedupe, subscribed, until, now),
     )
     return cursor.rowcount == 1
 

@@ -174,15 +174,21 @@ class NotifyContract(OutboxSetting):
         assert (list(report.stored), list(report.duplicates)) == ([first.id], [second.id])
         assert len(late.stored) == 1
 
-    async def test_a_dedupe_key_is_one_for_notifications_and_deliveries(
-        self, outbox: Engine, clock: VirtualClock
-    ) -> None:
-        await self.subscribe(outbox, self.subscription(clock))
-        await self.put(outbox, self.delivery(clock, dedupe="paid"))
+    async def test_a_dedupe_key_is_one_subscriptions(self, outbox: Engine, clock: VirtualClock) -> None:
+        """Two tenants who choose the same one, and two invoices that are paid, must not silence each other."""
+        another = KEY._replace(key="8")
+        theirs = KEY._replace(key="9", owner="somebody else")
+        for key in (KEY, another, theirs):
+            await self.subscribe(outbox, self.subscription(clock, key))
+        await self.put(outbox, self.delivery(clock, callback=KEY.callback, dedupe="paid"))
 
-        report = await self.notify(outbox, self.notification(clock, dedupe="paid"))
+        reports = [
+            await self.notify(outbox, self.notification(clock, key, dedupe="paid"))
+            for key in (KEY, another, theirs, another)
+        ]
 
-        assert (len(report.stored), len(report.duplicates)) == (0, 1)
+        assert [len(report.stored) for report in reports] == [1, 1, 1, 0]
+        assert [len(report.duplicates) for report in reports] == [0, 0, 0, 1]
 
     async def test_what_nobody_subscribed_uses_no_dedupe_key(self, outbox: Engine, clock: VirtualClock) -> None:
         await self.notify(outbox, self.notification(clock, dedupe="paid"))

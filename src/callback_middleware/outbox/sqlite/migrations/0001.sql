@@ -81,8 +81,9 @@ CREATE TABLE dedupe (
   operation TEXT NOT NULL,
   callback TEXT NOT NULL,
   key TEXT NOT NULL,
+  subscribed TEXT NOT NULL,          -- a JSON list of a subscription's key and owner; empty for what was sent at once
   until INTEGER NOT NULL,
-  UNIQUE (operation, callback, key)
+  UNIQUE (operation, callback, key, subscribed)
 );
 CREATE INDEX dedupe_until ON dedupe (until);
 
