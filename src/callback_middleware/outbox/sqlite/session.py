@@ -90,7 +90,7 @@ class Session:
                 if self._writer is writer:
                     self._writer = None
         if self._abandoned:
-            writer.close()
+            writer.abandon()
 
     def watch(self) -> None:
         """Somebody has begun to wait for news."""
@@ -109,11 +109,14 @@ class Session:
             await closed.wait()
 
     def abandon(self) -> None:
-        """Close the file when all is done that was asked for: nobody will ask any more. It waits for nothing."""
+        """Close the file when all is done that was asked for: nobody will ask any more.
+
+        It waits for no lock: the garbage collector calls it, in the middle of anything.
+        """
         self._abandoned = True
         writer = self._writer
         if writer is not None:
-            writer.close()
+            writer.abandon()
 
     def _begin(self) -> None:
         """With nothing open, and nobody who waits."""
@@ -170,7 +173,7 @@ class Session:
     def _end(self) -> Sequence[Writer]:
         writers = list(self._writers)
         for writer in writers:
-            writer.close()
+            writer.abandon()
         return writers
 
 

@@ -84,7 +84,7 @@ class Writer:
         self._orders: SimpleQueue[Callable[[], object]] = SimpleQueue()
         # Held while an order is given: none comes after the last.
         self._giving = threading.Lock()
-        self._over = False
+        self._closing = self._over = False
         self._closed: list[Callable[[], object]] = []
         self._store: Store | None = None
         self._seen = 0
@@ -115,12 +115,14 @@ class Writer:
             rest.begun.set()
         return rest
 
-    def close(self, closed: Callable[[], object] | None = None) -> None:
-        """Have the file closed and the thread end, after all jobs. Then ``closed`` is called, in the thread.
+    def close(self, closed: Callable[[], object]) -> None:
+        """Have the file closed and the thread end, after all jobs. ``closed`` is called then, in whichever thread."""
+        if not self._give(partial(self._close, closed)):
+            closed()
 
-        It waits for no lock: the garbage collector may call it, in the middle of anything.
-        """
-        self._orders.put(partial(self._close, closed))
+    def abandon(self) -> None:
+        """As :meth:`close`, and nobody is told. It waits for no lock: it may be called in the middle of anything."""
+        self._orders.put(partial(self._close, None))
 
     def join(self, timeout: float) -> None:
         """Wait until the thread has ended, so many seconds at most."""
@@ -135,6 +137,8 @@ class Writer:
     def _run(self) -> None:
         while not self._over:
             self._turn()
+            if self._closing:
+                self._end()
         for closed in self._closed:
             closed()
 
@@ -195,14 +199,16 @@ class Writer:
         rest.over.wait()
 
     def _close(self, closed: Callable[[], object] | None) -> None:
-        self._drop()
+        self._closing = True
         if closed is not None:
             self._closed.append(closed)
-        with self._giving:
-            self._over = self._orders.empty()
-        if not self._over:
-            # What was submitted meanwhile comes first.
-            self.close()
+
+    def _end(self) -> None:
+        """End, unless something was submitted meanwhile."""
+        if self._orders.empty():
+            self._drop()
+            with self._giving:
+                self._over = self._orders.empty()
 
     def _opened(self) -> Store:
         if self._store is None:
