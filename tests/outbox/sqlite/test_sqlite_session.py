@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from sqlite_setting import SQLiteSetting, held_up, stored
+from sqlite_setting import HoldUp, SQLiteSetting, held_up, stored
 
 from callback_middleware import SQLiteOutbox
 from callback_middleware.errors import OutboxUnavailable
@@ -159,6 +159,35 @@ class TestClosing(SQLiteSetting):
 
         assert stored(path) == 100
 
+    async def test_what_is_asked_while_the_file_is_being_closed_is_done(
+        self, outbox: SQLiteOutbox, clock: VirtualClock, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await self.put(outbox, self.delivery(clock))
+        writer = outbox._session._present()
+        late, done = HoldUp(), writer._drop
+
+        def drop() -> None:
+            if not late.over.is_set():
+                late.over.set()
+                assert writer.submit(late)
+            done()
+
+        monkeypatch.setattr(writer, "_drop", drop)
+        await self.closed(outbox, path)
+
+        assert late.begun.is_set()
+
+    async def test_a_thread_that_has_ended_is_replaced(self, outbox: SQLiteOutbox, clock: VirtualClock) -> None:
+        await self.put(outbox, self.delivery(clock))
+        ended = outbox._session._present()
+        ended.abandon()
+        await anyio.to_thread.run_sync(ended.join, 30)
+
+        with anyio.fail_after(30):
+            await self.put(outbox, self.delivery(clock))
+
+        assert outbox._session._present() is not ended
+
 
 class TestAbandoning(SQLiteSetting):
     """An outbox that nobody refers to any more."""
@@ -173,9 +202,9 @@ class TestAbandoning(SQLiteSetting):
         self, path: Path, clock: VirtualClock
     ) -> None:
         outbox = SQLiteOutbox(path, clock=clock)
+        await outbox.wait(timedelta(milliseconds=1))
         await self.put(outbox, self.delivery(clock))
         await self.put_and_end(outbox, clock, self.delivery(clock))
-        await outbox.wait(timedelta(milliseconds=1))
         gone = weakref.ref(outbox)
 
         del outbox

@@ -57,7 +57,8 @@ class Session:
         self._abandoned = False
         self._torn: OutboxUnavailable | None = None
         self._begin()
-        _SESSIONS.add(self)
+        with _FORK.not_now:
+            _SESSIONS.add(self)
 
     @property
     def outage(self) -> OutboxUnavailable | None:
@@ -132,7 +133,7 @@ class Session:
         writer = self._writer
         if writer is not None:
             return writer
-        with self._opening:
+        with _FORK.not_now, self._opening:
             if self._writer is None:
                 self._writer = self._new_writer()
                 self._writers.add(self._writer)
@@ -150,15 +151,6 @@ class Session:
                 "let this process have one more, and use the outbox before the process ends",
             ) from error
 
-    def _ask_for_rest(self) -> Sequence[Rest]:
-        # Held until the fork is over: nobody opens the file meanwhile.
-        self._opening.acquire()
-        return [writer.rest() for writer in self._writers]
-
-    def _go_on(self) -> None:
-        self.reader.go_on()
-        self._opening.release()
-
     def _begin_anew(self, *, rested: bool) -> None:
         if not rested:
             # What SQLite remembers here is the parent's: another connection to the same file would trust it.
@@ -170,27 +162,25 @@ class Session:
             )
         self._begin()
 
-    def _end(self) -> Sequence[Writer]:
-        writers = list(self._writers)
-        for writer in writers:
-            writer.abandon()
-        return writers
-
 
 class _Fork:
-    """What happens around a fork: no file is open while it is made."""
+    """What happens around a fork: no file is open while it is made.
+
+    Attributes:
+        not_now: Held by whoever forks, and for the moment in which a thread that opens a file is begun.
+    """
 
     def __init__(self) -> None:
-        self._one_at_a_time = threading.Lock()
+        self.not_now = threading.Lock()
         self._sessions: Sequence[Session] = ()
         self._rests: Sequence[Rest] = ()
         self._rested = True
 
     def before(self) -> None:
-        self._one_at_a_time.acquire()
+        self.not_now.acquire()
         until = time.monotonic() + LONGEST_REST
         self._sessions = list(_SESSIONS)
-        self._rests = [rest for session in self._sessions for rest in session._ask_for_rest()]  # noqa: SLF001
+        self._rests = [writer.rest() for session in self._sessions for writer in session._writers]  # noqa: SLF001
         writers = [rest.begun.wait(max(until - time.monotonic(), 0)) for rest in self._rests]
         readers = [session.reader.rest(max(until - time.monotonic(), 0)) for session in self._sessions]
         self._rested = all(writers) and all(readers)
@@ -201,20 +191,24 @@ class _Fork:
         for rest in rests:
             rest.over.set()
         for session in sessions:
-            session._go_on()  # noqa: SLF001
-        self._one_at_a_time.release()
+            session.reader.go_on()
+        self.not_now.release()
 
     def after_in_child(self) -> None:
         sessions, self._sessions, self._rests = self._sessions, (), ()
         for session in sessions:
             session._begin_anew(rested=self._rested)  # noqa: SLF001
-        self._one_at_a_time.release()
+        self.not_now.release()
 
 
 def _end_all() -> None:
     """Let what was handed over be stored before the process ends."""
     until = time.monotonic() + LONGEST_REST
-    for writer in [writer for session in list(_SESSIONS) for writer in session._end()]:  # noqa: SLF001
+    with _FORK.not_now:
+        writers = [writer for session in _SESSIONS for writer in session._writers]  # noqa: SLF001
+    for writer in writers:
+        writer.abandon()
+    for writer in writers:
         writer.join(max(until - time.monotonic(), 0))
 
 
