@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
@@ -90,9 +90,12 @@ class Capture:
         now, retry, deadline = self.clock.now(), self.retry, self.deadline
         return Batch(
             [Delivery.of(one, now=now, retry=retry, deadline=deadline) for one in planned.plans],
-            [Subscription.of(one, now=now, retry=retry, deadline=deadline) for one in planned.subscriptions],
-            [Notification.of(one, now=now) for one in planned.notifications],
-            [SubscriptionKey(one.callback, one.key, one.owner) for one in planned.ends],
+            # Most requests send and do nothing else: what is empty costs no comprehension.
+            [Subscription.of(one, now=now, retry=retry, deadline=deadline) for one in planned.subscriptions]
+            if planned.subscriptions
+            else (),
+            [Notification.of(one, now=now) for one in planned.notifications] if planned.notifications else (),
+            [SubscriptionKey(one.callback, one.key, one.owner) for one in planned.ends] if planned.ends else (),
         )
 
     async def store(self, planned: Planned, batch: Batch | None) -> OutboxError | SubscriptionExists | None:
@@ -135,8 +138,7 @@ def _left_out(planned: Planned, report: PutReport) -> Iterator[Skip]:
 
 
 def _without(batch: Batch, ids: frozenset[UUID]) -> Batch:
-    return replace(
-        batch,
+    return batch._replace(
         deliveries=[one for one in batch.deliveries if one.id not in ids],
         notify=[one for one in batch.notify if one.id not in ids],
     )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 from uuid import UUID
 
 from callback_middleware.delivery import Claim, Delivery, Fence, Settlement, Verdict
@@ -31,8 +30,7 @@ class Clock(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """What one request or job staged: stored whole or not at all.
 
     Attributes:
@@ -51,8 +49,7 @@ class Batch:
     end: Sequence[SubscriptionKey] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PutReport:
+class PutReport(NamedTuple):
     """What a put changed.
 
     An id that was known before stands nowhere.

@@ -67,6 +67,10 @@ class _Phase(enum.Enum):
     REFUSED = enum.auto()  # the outbox failed and we answered; the application's own messages go nowhere
 
 
+# Looked up in their enumeration at every use, they would cost as much as everything else that a message meets here.
+_WAITING, _HELD, _STREAMING, _COMMITTED, _REFUSED = _Phase
+
+
 class Responder:
     """One request: the ``receive`` and ``send`` that its application gets, and the owner of its callbacks.
 
@@ -75,7 +79,7 @@ class Responder:
     """
 
     # What most requests never change is kept in the class: making a responder is all that many of them pay for.
-    _phase = _Phase.WAITING
+    _phase = _WAITING
     operation: Operation | Unrouted | None = UNROUTED
     _callbacks: Callbacks | None = None
     _tap: RequestTap | None = None
@@ -107,7 +111,7 @@ class Responder:
         self.operation = UNDOCUMENTED
         if self._status:
             # Its start has passed, and perhaps all of it: a stream, or a background task.
-            self._phase = _Phase.STREAMING
+            self._phase = _STREAMING
 
     def stand_aside(self) -> None:
         """Another instance, further in, owns this request."""
@@ -128,31 +132,32 @@ class Responder:
             # Kept for who takes the callbacks in hand only after the start has passed.
             self._status = message.get("status", self._status)
             await self._send(message)
-        elif phase is _Phase.COMMITTED:
+        elif phase is _COMMITTED:
             await self._send(message)
-        elif phase is _Phase.WAITING:
-            await self._begin(message)
-        elif phase is not _Phase.REFUSED:
+        elif phase is _WAITING:
+            operation = self._begin(message)
+            if operation is None:
+                await self._send(message)
+            elif ends_at_start(self._scope["method"], self._status, self._expected):
+                await self._commit(operation)
+                await self._release()
+        elif phase is not _REFUSED:
             await self._go_on(message)
 
-    async def _begin(self, message: Message) -> None:
+    def _begin(self, message: Message) -> Operation | None:
+        """The operation that holds this message, which is the start of its response; None for one that passes."""
         if message["type"] != "http.response.start":
             # Early hints and the like come before the response.
-            await self._send(message)
-            return
+            return None
         self._status = int(message["status"])
         operation = self._route()
-        if operation is None:
-            await self._send(message)
-            return
-        self._start = message
-        self._phase = _Phase.HELD
-        self._headers = list(message.get("headers", ()))
-        self._expected = content_length(self._headers)
-        self._response = Recording(self._capture.limits.response_body) if operation.needs.response_body else None
-        if ends_at_start(self._scope["method"], self._status, self._expected):
-            await self._commit(operation)
-            await self._release()
+        if operation is not None:
+            self._start = message
+            self._phase = _HELD
+            self._headers = list(message.get("headers", ()))
+            self._expected = content_length(self._headers)
+            self._response = Recording(self._capture.limits.response_body) if operation.needs.response_body else None
+        return operation
 
     async def _go_on(self, message: Message) -> None:
         if self._completes(message) and isinstance(self.operation, Operation):
@@ -160,17 +165,18 @@ class Responder:
             if error is not None:
                 # The client has half of a success. It must not get the other half: a broken response is no promise.
                 raise error
-        await self._release()
-        if self._phase is not _Phase.REFUSED:
+        if self._start is not None:
+            await self._release()
+        if self._phase is not _REFUSED:
             await self._send(message)
 
     async def _release(self) -> None:
         """Let the start go that was held."""
         start, self._start = self._start, None
-        if start is None or self._phase is _Phase.REFUSED:
+        if start is None or self._phase is _REFUSED:
             return
-        if self._phase is _Phase.HELD:
-            self._phase = _Phase.STREAMING
+        if self._phase is _HELD:
+            self._phase = _STREAMING
         await self._send(start)
 
     def _completes(self, message: Message) -> bool:
@@ -197,7 +203,7 @@ class Responder:
 
         Unless an error is returned: then it has a part of it already, and the callbacks are not stored.
         """
-        self._phase = _Phase.COMMITTED
+        self._phase = _COMMITTED
         staged = None if self._callbacks is None else self._callbacks.take_staged()
         if not (operation.automatic if staged is None else staged):
             return None
@@ -206,7 +212,7 @@ class Responder:
             return None
         if self._start is None:
             return error
-        self._phase = _Phase.REFUSED
+        self._phase = _REFUSED
         await answer_to(error).send(self._send)
         return None
 
@@ -246,11 +252,11 @@ class Responder:
         """The application returned."""
         operation = self.operation
         if isinstance(operation, Operation):
-            if self._phase is _Phase.HELD or self._phase is _Phase.STREAMING:
+            if self._phase is _HELD or self._phase is _STREAMING:
                 # Without a last message: its client went away, and the application had answered.
                 await self._commit(operation)
                 await self._release()
-            elif self._phase is _Phase.COMMITTED and self._callbacks is not None:
+            elif self._phase is _COMMITTED and self._callbacks is not None:
                 # A background task staged these after the response was complete.
                 late = self._callbacks.take_staged()
                 if late:
@@ -259,7 +265,7 @@ class Responder:
 
     async def fail(self, error: BaseException) -> None:
         """The application raised, or was cancelled."""
-        answered = self._phase is _Phase.HELD or self._phase is _Phase.STREAMING
+        answered = self._phase is _HELD or self._phase is _STREAMING
         if answered and isinstance(self.operation, Operation) and isinstance(error, anyio.get_cancelled_exc_class()):
             # It had answered, and was stopped while it did: for its callbacks that is a success.
             with anyio.CancelScope(shield=True):

@@ -46,12 +46,16 @@ __all__ = [
 ]
 
 
+_PLACED = (Wanted, WantedSubscription)
+"""What is asked for with a destination of its own."""
+
+
 def reads_request(operation: Operation, staged: Iterable[Asked] | None, status: int) -> bool:
     """Whether planning this, after a response with this status, looks at the request's body."""
     callbacks: Iterable[Callback] = operation.automatic
     if staged is not None:
-        callbacks = [asked.callback for asked in staged if isinstance(asked, Wanted | WantedSubscription)]
-    return any(callback.needs.request_body and status in callback.options.on for callback in callbacks)
+        callbacks = [asked.callback for asked in staged if isinstance(asked, _PLACED)]
+    return bool([one for one in callbacks if one.needs.request_body and status in one.options.on])
 
 
 def plan(

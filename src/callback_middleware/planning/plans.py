@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from callback_middleware.destinations import Destination
@@ -14,8 +15,7 @@ from callback_middleware.retry import RetryPolicy
 from callback_middleware.values import Reason
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(NamedTuple):
     """One request that should be sent. The meaning of each attribute is that of the delivery it becomes."""
 
     id: UUID
@@ -100,8 +100,7 @@ class Skip:
     verb: Verb = Verb.SEND
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """Everything that came of one exchange, each kind in the order in which it was staged."""
 
     plans: Sequence[Plan] = ()

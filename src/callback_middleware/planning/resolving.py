@@ -44,7 +44,7 @@ def resolve(
     if isinstance(destination, Unresolved):
         return destination
     try:
-        egress.check_url(destination.url)
+        egress.check_authority(destination.authority)
     except EgressRefused as refused:
         return Unresolved(Reason.REFUSED, callback.expression, str(refused))
     headers = _headers(callback, exchange, params)

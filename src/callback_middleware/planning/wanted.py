@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypeAlias
 from uuid import UUID
 
 from callback_middleware.operations import Callback
 
 ParameterValue = str | int | float | bool
+
+_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def due_at(now: datetime, *, delay: timedelta | None, at: datetime | None) -> datetime:
@@ -20,8 +23,7 @@ def due_at(now: datetime, *, delay: timedelta | None, at: datetime | None) -> da
     return now if delay is None else now + delay
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(NamedTuple):
     """One callback that should be sent if the response allows it: at most one delivery comes of it, under this id.
 
     Attributes:
@@ -38,11 +40,11 @@ class Wanted:
     id: UUID
     callback: Callback
     body: bytes | None
-    params: Mapping[str, ParameterValue | Sequence[ParameterValue]] = field(default_factory=dict)
+    params: Mapping[str, ParameterValue | Sequence[ParameterValue]] = _NONE
     delay: timedelta | None = None
     at: datetime | None = None
     dedupe: str | None = None
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = _NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Concatenate, Final, TypeVar, overload
+from typing import Concatenate, Final, NamedTuple, TypeVar, overload
 from uuid import UUID
 
 from callback_middleware.errors import PlanningError
@@ -26,8 +25,7 @@ NOTHING: Final = Catalogue(lambda: ())
 """Of an application that documents no callbacks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """What ``send`` and ``notify`` answer: the id that the delivery will have, if one comes of it."""
 
     id: UUID
