@@ -143,14 +143,14 @@ def test_a_plan_becomes_a_delivery_that_is_pending_and_unattempted() -> None:
 def test_what_a_plan_says_goes_before_what_everybody_gets() -> None:
     own = RetryPolicy.fixed(1)
 
-    delivery = delivery_of(replace(PLAN, retry=own, deadline=MINUTE))
+    delivery = delivery_of(PLAN._replace(retry=own, deadline=MINUTE))
 
     assert (delivery.retry, delivery.deadline) == (own, MINUTE)
     assert delivery_of(PLAN).deadline == timedelta(seconds=15)
 
 
 def test_the_age_counts_from_when_it_is_first_due() -> None:
-    delivery = delivery_of(replace(PLAN, delay=60 * MINUTE), RetryPolicy(max_age=MINUTE))
+    delivery = delivery_of(PLAN._replace(delay=60 * MINUTE), RetryPolicy(max_age=MINUTE))
 
     assert delivery.expires_at == NOW + 61 * MINUTE
     assert delivery_of(PLAN).expires_at is None
