@@ -5,6 +5,7 @@ Counted in instructions of SQLite's virtual machine, which are the same on every
 
 from __future__ import annotations
 
+import itertools
 import re
 import sqlite3
 from collections import Counter
@@ -20,7 +21,7 @@ import pytest
 from sqlite_setting import SQLiteSetting
 
 from callback_middleware.delivery import Dead, Delivered, Delivery, Retry, Settlement, Verdict
-from callback_middleware.outbox.sqlite import changes, claims
+from callback_middleware.outbox.sqlite import changes, claims, reading
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.pruning import prune
 from callback_middleware.outbox.sqlite.puts import put_all
@@ -29,6 +30,8 @@ from callback_middleware.outbox.sqlite.rows import instant
 from callback_middleware.outbox.sqlite.settles import settle
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.ports import Batch
+from callback_middleware.selection import Selection
+from callback_middleware.states import State
 from callback_middleware.subscription import SubscriptionKey
 from callback_middleware.testing import VirtualClock
 from callback_middleware.testing.contracts.setting import HERE, LEASE
@@ -240,6 +243,49 @@ class TestCosts(SQLiteSetting):
         changes.replay_each(store, ids=[claimed[2].delivery.id], counted=Counter(), spacing=LEASE)
         read_delivery(store.connection, claimed[1].delivery.id, store.policy)
         prune(store, instant(clock.now() + timedelta(days=1)))
+
+    @pytest.mark.parametrize("state", [State.DEAD, State.PENDING, State.DELIVERED])
+    def test_to_page_through_many_costs_what_they_are(
+        self, tmp_path: Path, clock: VirtualClock, state: State, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And not for every page all of them."""
+        monkeypatch.setattr(reading, "FEW", 100)
+        costs = []
+        for count in (MANY // 10, MANY):
+            with closing(Store(tmp_path / f"{count}.db", Ground.of(clock))) as store:
+                self.fill(store, clock, "parked" if state is State.PENDING else "delivered", count)
+                if state is State.DEAD:
+                    store.run("UPDATE result SET state = 'dead'")
+
+                costs.append(self.cost(store, lambda: self.page_through(store, state, count)))
+
+        assert costs[1] <= 10 * costs[0] * MORE
+
+    def page_through(self, store: Store, state: State, count: int) -> None:
+        after: UUID | None = None
+        found = 0
+        while page := list(
+            itertools.islice(
+                reading.select(store.connection, Selection(states=[state]), after, store.policy, at_once=50), 50
+            )
+        ):
+            after = page[-1].id
+            found += len(page)
+        assert found == count
+
+    def test_few_among_many_are_found_for_the_cost_of_few(self, tmp_path: Path, clock: VirtualClock) -> None:
+        def act(store: Store) -> None:
+            dead = Selection(states=[State.DEAD, State.CANCELLED])
+            assert len(list(reading.select(store.connection, dead, None, store.policy, at_once=50))) == 1
+
+        costs = []
+        for count in (FEW, MANY):
+            with closing(Store(tmp_path / f"{count}.db", Ground.of(clock))) as store:
+                self.fill(store, clock, "delivered", count)
+                store.run("UPDATE result SET state = 'dead' WHERE rowid = 7")
+                costs.append(self.cost(store, lambda: act(store)))
+
+        assert costs[1] <= costs[0] * MORE
 
     def test_counting_reads_no_delivery(self, store: Store, clock: VirtualClock) -> None:
         self.fill(store, clock, "delivered", FEW)

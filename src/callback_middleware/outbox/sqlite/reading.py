@@ -40,11 +40,17 @@ _COUNTS: Final = (
     "SELECT state, count(*) FROM result INDEXED BY result_state WHERE latest = 1 GROUP BY state"
 )
 
-# Where few of many are looked for, the way to them begins with what only they have.
-_AMONG: Final = {
-    frozenset({State.DEAD, State.CANCELLED}): "delivery.seq IN (SELECT delivery FROM result INDEXED BY result_state "
-    "WHERE latest = 1 AND state IN ('dead', 'cancelled'))",
-    frozenset({State.PENDING, State.SENDING}): "delivery.seq IN (SELECT seq FROM queue)",
+_STATE: Final = "CASE WHEN queue.seq IS NULL THEN result.state WHEN queue.leased THEN 'sending' ELSE 'pending' END"
+
+FEW: Final = 2000
+"""Rows that are sorted for every page."""
+
+# Where few of many are looked for, the way to them begins with what only they have. Where there are many, that would
+# sort all of them for every page; the index of ids has them in order.
+_SCARCE: Final = {
+    frozenset({State.DEAD, State.CANCELLED}): "SELECT delivery FROM result INDEXED BY result_state "
+    "WHERE latest = 1 AND state IN ('dead', 'cancelled')",
+    frozenset({State.PENDING, State.SENDING}): "SELECT seq FROM queue",
 }
 
 
@@ -79,8 +85,10 @@ def select(
     What the statement leaves in, :meth:`Selection.matches` decides: SQLite's idea of upper and lower case, and a tag's
     way of writing, are not to be relied on.
     """
+    fixed, values = _conditions(selection)
+    fixed += _among(connection, selection)
     while True:
-        conditions, parameters = _conditions(selection)
+        conditions, parameters = [*fixed], [*values]
         if after is not None:
             conditions.append("delivery.id < ?")
             parameters.append(after.bytes)
@@ -100,12 +108,21 @@ def select(
         at_once = MOST_AT_ONCE
 
 
+def _among(connection: sqlite3.Connection, selection: Selection) -> list[str]:
+    """The condition that those looked for are among a few; none where they are not."""
+    for states, rows in _SCARCE.items():
+        if selection.states and states.issuperset(selection.states):
+            (count,) = connection.execute(f"SELECT count(*) FROM ({rows} LIMIT ?)", (FEW + 1,)).fetchone()  # noqa: S608
+            return [f"delivery.seq IN ({rows})"] if count <= FEW else []
+    return []
+
+
 def _conditions(selection: Selection) -> tuple[list[str], list[Any]]:
     conditions: list[str] = []
     parameters: list[Any] = []
-    for states, among in _AMONG.items():
-        if selection.states and states.issuperset(selection.states):
-            conditions.append(among)
+    if selection.states:
+        conditions.append(f"{_STATE} IN ({', '.join('?' * len(selection.states))})")
+        parameters.extend(selection.states)
     if selection.callback is not None:
         conditions.append("delivery.callback = ?")
         parameters.append(selection.callback)
