@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from callback_middleware.senders.aiohttp import AiohttpSender
 
 RECEIVED = {"msg": "Invoice received"}
 EVENT = {"description": "Payment celebration", "paid": True}
+WAIT_SECONDS = 0.001
 
 
 class Invoice(BaseModel):
@@ -55,6 +57,18 @@ def bare() -> FastAPI:
 
     @app.post("/invoices/")
     async def create_invoice(invoice: Invoice, callback_url: HttpUrl | None = None) -> dict[str, str]:
+        return RECEIVED
+
+    return app
+
+
+def waiting() -> FastAPI:
+    """No callback either, but a handler that waits for something, as one that asks a database does."""
+    app = FastAPI()
+
+    @app.post("/invoices/")
+    async def create_invoice(invoice: Invoice, callback_url: HttpUrl | None = None) -> dict[str, str]:
+        await asyncio.sleep(WAIT_SECONDS)
         return RECEIVED
 
     return app

@@ -4,6 +4,10 @@
 route that calls nobody; in turns, load from wrk. Two versions of the route: a handler that takes ``Callbacks`` and
 sends, and one without a line for it, whose callback declares its payload. Then with a worker in another process that
 delivers, and with the dispatcher in the application itself, where every delivery has to arrive.
+
+The bare route never waits, so that no request outlives its turn of the loop, and Python's garbage collector finds
+nothing that survives. Whoever waits for anything pays for its walks through all that is alive: one row is a
+route that waits for a millisecond and calls nobody, and in two settings what lives since the start is set aside.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from benchmarks.routes import INVOICE
 from benchmarks.wrk import Measured
 
 BARE: Final = "bare"
+WAITING: Final = "waiting"
 ROUTES: Final = {"durable": "handler sends", "durable_declared": "declared payload"}
 SENDERS: Final = {"durable_aiohttp_sender": ("AiohttpSender", 0.45), "durable_default_sender": ("default sender", 0.30)}
 
@@ -56,16 +61,19 @@ class Setting:
     target: float
     http: Literal["h11", "httptools"] = "h11"
     pinned: bool = False
+    frozen: bool = False
 
     def __str__(self) -> str:
         where = "application on one core, load on the other" if self.pinned else "no process pinned"
-        return f"{self.http}, {self.connections} connections, {where}"
+        return f"{self.http}, {self.connections} connections, {where}" + (", gc.freeze()" if self.frozen else "")
 
 
 SETTINGS: Final[Sequence[Setting]] = [
     Setting(connections=128, target=0.80),
     Setting(connections=16, target=0.70),
     Setting(connections=128, target=0.72, http="httptools", pinned=True),
+    Setting(connections=128, target=0.80, frozen=True),
+    Setting(connections=16, target=0.70, frozen=True),
 ]
 
 
@@ -89,13 +97,15 @@ def stored(place: Path, setting: Setting, rounds: int) -> None:
     core = SERVER_CORE if setting.pinned else None
     with ExitStack() as servers:
         ports = {
-            name: servers.enter_context(application(name, *_file(place, name), http=setting.http, core=core))
-            for name in (BARE, *ROUTES)
+            name: servers.enter_context(
+                application(name, *_file(place, name), http=setting.http, core=core, frozen=setting.frozen)
+            )
+            for name in (BARE, WAITING, *ROUTES)
         }
         with _on(LOAD_CORE if setting.pinned else None):
             turns = _measure({name: partial(_load, port, setting.connections) for name, port in ports.items()}, rounds)
     print(f"stored, and nobody delivers: {setting}, {rounds} rounds of {SECONDS} s")
-    report(turns, ROUTES, dict.fromkeys(ROUTES, setting.target))
+    report(turns, {WAITING: "no callback, waits", **ROUTES}, dict.fromkeys(ROUTES, setting.target))
 
 
 def delivered(place: Path, rounds: int, *, inside: bool) -> None:
@@ -153,7 +163,7 @@ def _progress(file: Path) -> _Progress:
 def _measure(turns: Mapping[str, partial[Turn]], rounds: int) -> Mapping[str, Sequence[Turn]]:
     def turn(name: str) -> Turn:
         result = turns[name]()
-        if name != BARE:
+        if name not in (BARE, WAITING):
             time.sleep(REST)
         return result
 
@@ -165,27 +175,28 @@ def report(turns: Mapping[str, Sequence[Turn]], labels: Mapping[str, str], targe
     """Print one row for each way, beside the bare route."""
     bare = [turn.load for turn in turns[BARE]]
     bare_p99 = statistics.median(load.p99 for load in bare)
-    print(f"  {BARE:18}{statistics.median(load.rate for load in bare):8,.0f} req/s  p99 {bare_p99:6.1f} ms")
+    print(f"  {BARE:20}{statistics.median(load.rate for load in bare):8,.0f} req/s  p99 {bare_p99:6.1f} ms")
     for name, label in labels.items():
         loads = [turn.load for turn in turns[name]]
         share = ratio([load.rate for load in loads], [load.rate for load in bare])
         slower = ratio([load.p99 for load in loads], [load.p99 for load in bare])
         p99 = statistics.median(load.p99 for load in loads)
         print(
-            f"  {label:18}{statistics.median(load.rate for load in loads):8,.0f} req/s  p99 {p99:6.1f} ms   of bare "
+            f"  {label:20}{statistics.median(load.rate for load in loads):8,.0f} req/s  p99 {p99:6.1f} ms   of bare "
             + (at_least(share, targets[name]) if name in targets else f"{share:6.2f}")
         )
-        print(f"  {'':18}p99, times bare {at_most(slower, SLOWER)}")
+        if name != WAITING:
+            print(f"  {'':20}p99, times bare {at_most(slower, SLOWER)}")
         if any(turn.overall for turn in turns[name]):
             overall = statistics.median(turn.overall for turn in turns[name])
             arrived = min(turn.delivered for turn in turns[name])
             times = ratio([turn.overall for turn in turns[name]], [load.rate for load in bare])
-            print(f"  {'':18}delivered {arrived:.1%}; until the last one {overall:,.0f} a second, {times:.2f} of bare")
+            print(f"  {'':20}delivered {arrived:.1%}; until the last one {overall:,.0f} a second, {times:.2f} of bare")
     sys.stdout.flush()
 
 
 def _file(place: Path, name: str) -> Sequence[Path]:
-    return () if name == BARE else (place / f"{name}.db",)
+    return () if name in (BARE, WAITING) else (place / f"{name}.db",)
 
 
 def _path(receiver: int) -> str:
@@ -204,7 +215,7 @@ def _on(core: int | None) -> Iterator[None]:
 def main() -> None:
     """Print every table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=8, help="interleaved turns of each route")
+    parser.add_argument("--rounds", type=int, default=6, help="interleaved turns of each route")
     rounds = parser.parse_args().rounds
     with folder() as place:
         print(disk(place))

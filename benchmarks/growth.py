@@ -217,7 +217,7 @@ def _report(name: str, watched: Watched) -> None:
 def main() -> None:
     """Print all of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20, help="of load beside every reader")
+    parser.add_argument("--seconds", type=float, default=16, help="of load beside every reader")
     seconds = parser.parse_args().seconds
     with folder() as place:
         print(disk(place))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import multiprocessing
 import os
@@ -41,6 +42,7 @@ class Served:
     arguments: Sequence[Any]
     http: Literal["h11", "httptools"]
     core: int | None
+    frozen: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +175,12 @@ def _serve_application(listening: socket.socket, served: Served) -> None:
 
     pin(served.core)
     logging.disable(logging.CRITICAL)
+    app = getattr(applications, served.name)(*served.arguments)
+    if served.frozen:
+        gc.collect()
+        gc.freeze()
     config = uvicorn.Config(
-        getattr(applications, served.name)(*served.arguments),
+        app,
         loop="asyncio",
         http=served.http,
         log_level="critical",
@@ -223,7 +229,11 @@ def _ask(port: int) -> None:
 
 @contextmanager
 def application(
-    name: str, *arguments: Any, http: Literal["h11", "httptools"] = "h11", core: int | None = SERVER_CORE
+    name: str,
+    *arguments: Any,
+    http: Literal["h11", "httptools"] = "h11",
+    core: int | None = SERVER_CORE,
+    frozen: bool = False,
 ) -> Iterator[int]:
     """One of :mod:`benchmarks.applications`, made with these arguments, under uvicorn on asyncio. Yields its port.
 
@@ -232,8 +242,9 @@ def application(
         arguments: The function's.
         http: What parses HTTP.
         core: The one that the process is pinned to; None for all.
+        frozen: Whether what there is at the start is kept out of garbage collections (``gc.freeze``).
     """
-    with _listen() as listening, _process(_serve_application, listening, Served(name, arguments, http, core)):
+    with _listen() as listening, _process(_serve_application, listening, Served(name, arguments, http, core, frozen)):
         port = listening.getsockname()[1]
         _ask(port)
         yield port
