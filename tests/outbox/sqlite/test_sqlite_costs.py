@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -257,7 +258,7 @@ class TestCosts(SQLiteSetting):
                 if state is State.DEAD:
                     store.run("UPDATE result SET state = 'dead'")
 
-                costs.append(self.cost(store, lambda: self.page_through(store, state, count)))
+                costs.append(self.cost(store, partial(self.page_through, store, state, count)))
 
         assert costs[1] <= 10 * costs[0] * MORE
 
