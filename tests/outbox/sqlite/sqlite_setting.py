@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import anyio.lowlevel
 import pytest
 
 from callback_middleware import SQLiteOutbox
@@ -63,6 +64,12 @@ def held_up(outbox: SQLiteOutbox) -> Iterator[HoldUp]:
         yield hold_up
     finally:
         hold_up.over.set()
+
+
+async def turns(number: int) -> None:
+    """Let the event loop turn so many times."""
+    for _ in range(number):
+        await anyio.lowlevel.checkpoint()
 
 
 SETTING: Final = OutboxSetting()

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
-from sqlite_setting import SETTING, SQLiteSetting, held_up, stored
+from sqlite_setting import SETTING, SQLiteSetting, held_up, stored, turns
 
 from callback_middleware import SQLiteOutbox
-from callback_middleware.delivery import Claim, Delivery
+from callback_middleware.delivery import Claim
 from callback_middleware.errors import OutboxUnavailable, SubscriptionExists
 from callback_middleware.outbox.sqlite import desk, session
 from callback_middleware.outbox.sqlite.puts import Result, put_all
@@ -26,11 +24,6 @@ from callback_middleware.testing import VirtualClock
 from callback_middleware.testing.contracts.setting import KEY, LEASE
 
 BACKENDS = ["asyncio", "trio"]
-
-
-async def turns(number: int) -> None:
-    for _ in range(number):
-        await anyio.lowlevel.checkpoint()
 
 
 class TestGathering(SQLiteSetting):
@@ -63,16 +56,16 @@ class TestGathering(SQLiteSetting):
 
         assert sizes == [1, 1, 1]
 
-    async def test_a_burst_that_goes_on_is_hardly_more_than_one_commit(
-        self, outbox: SQLiteOutbox, clock: VirtualClock, sizes: list[int]
+    async def test_a_burst_that_goes_on_is_handed_over_when_it_has_ended(
+        self, outbox: SQLiteOutbox, clock: VirtualClock, sizes: list[int], anyio_backend_name: str
     ) -> None:
         async with anyio.create_task_group() as tasks:
             for _ in range(10):
                 tasks.start_soon(self.put, outbox, self.delivery(clock))
                 await turns(1)
 
-        # On trio a turn of the loop is no turn of every task.
-        assert (len(sizes) <= 3, sum(sizes)) == (True, 10)
+        # On trio a turn of the loop is no turn of every task: a burst may look as if it had ended.
+        assert sizes == [10] if anyio_backend_name == "asyncio" else sum(sizes) == 10
 
     async def test_a_burst_that_never_ends_is_handed_over_all_the_same(
         self, outbox: SQLiteOutbox, clock: VirtualClock, sizes: list[int], monkeypatch: pytest.MonkeyPatch
@@ -237,143 +230,3 @@ def test_event_loops_of_several_threads_share_an_outbox(tmp_path: Path) -> None:
 
     assert stored(tmp_path / "callbacks.db") == 400
     assert len({claim.delivery.id for claim in claimed}) == len(claimed) == 400
-
-
-class TestCancelled(SQLiteSetting):
-    """What is asked for is done, whoever is cancelled."""
-
-    @pytest.mark.parametrize("after", range(4))
-    async def test_the_put_of_a_task_that_is_cancelled_is_stored(
-        self, outbox: SQLiteOutbox, clock: VirtualClock, after: int
-    ) -> None:
-        delivery = self.delivery(clock)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.put, outbox, delivery)
-            await turns(after)
-            tasks.cancel_scope.cancel()
-
-        if after:
-            assert await self.settled_down(outbox, delivery)
-
-    async def settled_down(self, outbox: SQLiteOutbox, *deliveries: Delivery) -> bool:
-        """All are there when the writer has come to them."""
-        with anyio.fail_after(30):
-            while (await outbox.counts())[State.PENDING] < len(deliveries):
-                await outbox.wait(timedelta(hours=1))
-        return [(await outbox.get(one.id)).id for one in deliveries] == [one.id for one in deliveries]
-
-    async def test_the_put_of_a_task_that_is_cancelled_in_mid_commit_is_stored(
-        self, outbox: SQLiteOutbox, clock: VirtualClock
-    ) -> None:
-        first, second = self.delivery(clock), self.delivery(clock)
-        with held_up(outbox):
-            async with anyio.create_task_group() as tasks:
-                for one in (first, second):
-                    tasks.start_soon(self.put, outbox, one)
-                    await turns(10)
-                tasks.cancel_scope.cancel()
-
-        assert await self.settled_down(outbox, first, second)
-
-    @pytest.mark.parametrize("rounds", range(1, 5))
-    def test_the_put_of_a_task_that_is_cancelled_natively_is_stored(
-        self, path: Path, clock: VirtualClock, rounds: int
-    ) -> None:
-        outbox, delivery = SQLiteOutbox(path, clock=clock), self.delivery(clock)
-
-        async def main() -> None:
-            with held_up(outbox):
-                task = asyncio.ensure_future(outbox.put(Batch([delivery])))
-                for _ in range(rounds):
-                    await asyncio.sleep(0)
-                task.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
-            await self.settled_down(outbox, delivery)
-            await outbox.aclose()
-
-        asyncio.run(main())
-
-    @pytest.mark.parametrize("backend", BACKENDS)
-    def test_what_was_put_before_a_loop_is_torn_down_is_stored(
-        self, path: Path, clock: VirtualClock, backend: str
-    ) -> None:
-        """One with the writer, and one that gathers; both of tasks that the end of the loop cancels."""
-        outbox = SQLiteOutbox(path, clock=clock)
-        first, second = self.delivery(clock), self.delivery(clock)
-        over = held_up(outbox)
-
-        async def torn_down() -> None:
-            over.__enter__()
-            async with anyio.create_task_group() as tasks:
-                for one in (first, second):
-                    tasks.start_soon(self.put, outbox, one)
-                    await turns(10)
-                raise KeyboardInterrupt
-
-        with pytest.raises(BaseException) as caught:  # noqa: PT011 - a group, on one of them
-            anyio.run(torn_down, backend=backend)
-        over.__exit__(None, None, None)
-
-        async def afterwards() -> None:
-            assert await self.settled_down(outbox, first, second)
-            await outbox.aclose()
-
-        assert "KeyboardInterrupt" in repr(caught.value)
-        anyio.run(afterwards, backend=backend)
-
-    async def test_the_claims_of_a_task_that_is_cancelled_are_given_back(
-        self, outbox: SQLiteOutbox, clock: VirtualClock
-    ) -> None:
-        await self.put(outbox, self.delivery(clock), self.delivery(clock))
-        for _ in range(6):
-            with held_up(outbox):
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self.claim, outbox)
-                    await turns(5)
-                    tasks.cancel_scope.cancel()
-
-        claimed = await self.claim(outbox)
-
-        assert len(claimed) == 2, "neither is leased, and neither is a suspect"
-        assert [claim.attempt for claim in claimed] == [1, 1]
-
-    async def test_who_waits_hears_of_claims_that_are_given_back(
-        self, outbox: SQLiteOutbox, clock: VirtualClock
-    ) -> None:
-        await self.put(outbox, self.delivery(clock))
-        await outbox.wait(timedelta())
-        cancelled = anyio.CancelScope()
-
-        async def claim_and_vanish() -> None:
-            with cancelled:
-                await self.claim(outbox)
-
-        with anyio.fail_after(30):
-            async with anyio.create_task_group() as tasks:
-                with held_up(outbox):
-                    tasks.start_soon(claim_and_vanish)
-                    await turns(5)
-                    cancelled.cancel()
-                    await turns(5)
-                while not await self.claim(outbox):
-                    await outbox.wait(timedelta(hours=1))
-
-    async def test_a_settlement_of_a_task_that_is_cancelled_applies(
-        self, outbox: SQLiteOutbox, clock: VirtualClock
-    ) -> None:
-        await self.put(outbox, self.delivery(clock))
-        claim = await self.claim_one(outbox)
-        with held_up(outbox):
-            await self.cancelled(lambda: self.deliver(outbox, claim, clock.now()))
-
-        assert (await outbox.get(claim.delivery.id)).state is State.DELIVERED
-
-    async def cancelled(self, act: Callable[[], Awaitable[Any]]) -> None:
-        async def run() -> None:
-            await act()
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run)
-            await turns(5)
-            tasks.cancel_scope.cancel()

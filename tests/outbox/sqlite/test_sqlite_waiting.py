@@ -8,15 +8,14 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from sqlite_setting import SETTING, SQLiteSetting
+from sqlite_setting import SETTING, SQLiteSetting, held_up
 
 from callback_middleware import SQLiteOutbox
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import Claim, Dead, Delivered, Released, Retry
 from callback_middleware.outbox.sqlite import claims, writer
-from callback_middleware.outbox.sqlite.newsroom import NEVER, Newsroom
 from callback_middleware.testing import VirtualClock
-from callback_middleware.testing.contracts.setting import HERE, MOMENT
+from callback_middleware.testing.contracts.setting import HERE
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -188,6 +187,22 @@ class TestWaiting(SQLiteSetting):
 
         assert max(turns) <= 4
 
+    async def test_claims_that_are_given_back_are_news(self, outbox: SQLiteOutbox, clock: VirtualClock) -> None:
+        await self.put(outbox, self.delivery(clock))
+        await self.heard_out(outbox)
+
+        async def claim_and_vanish() -> None:
+            with held_up(outbox):
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self.claim, outbox)
+                    for _ in range(5):
+                        await anyio.lowlevel.checkpoint()
+                    tasks.cancel_scope.cancel()
+
+        await self.heard(outbox, claim_and_vanish)
+
+        assert len(await self.claim(outbox)) == 1
+
     async def test_what_another_process_puts_is_heard_of(
         self, outbox: SQLiteOutbox, path: Path, clock: VirtualClock
     ) -> None:
@@ -253,72 +268,3 @@ class TestWaiting(SQLiteSetting):
         anyio.run(outbox.aclose)
 
         assert len(claimed) == 1
-
-
-class TestNewsroom:
-    async def test_news_that_is_later_than_the_wait_lasts_rings_nobody(self) -> None:
-        newsroom = Newsroom()
-        await newsroom.wait(60, NEVER, begun=int)
-        rung: list[bool] = []
-
-        def begun() -> None:
-            (room,) = newsroom._rooms
-            newsroom.tell(100)
-            rung.append(room.bell._rung)
-            newsroom.tell(99)
-            rung.append(room.bell._rung)
-
-        with anyio.fail_after(30):
-            await newsroom.wait(60, 100, begun=begun)
-
-        assert rung == [False, True]
-
-    async def test_who_waits_is_known_as_long_as_it_waits(self) -> None:
-        newsroom = Newsroom()
-        seen = [newsroom.awaited()]
-
-        await newsroom.wait(0, NEVER, begun=lambda: seen.append(newsroom.awaited()))
-
-        assert [*seen, newsroom.awaited()] == [False, True, False]
-
-    @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-    def test_a_loop_that_is_over_is_forgotten_when_there_is_news_for_it(self, backend: str) -> None:
-        newsroom = Newsroom()
-
-        async def hear() -> None:
-            await newsroom.wait(60, NEVER, begun=int)
-            await newsroom.wait(MOMENT.total_seconds(), NEVER, begun=int)
-
-        anyio.run(hear, backend=backend)
-        assert len(newsroom._rooms) == 1
-        newsroom.tell_all()
-
-        assert not newsroom._rooms
-
-    async def test_a_ring_that_nobody_waited_for_is_kept(self) -> None:
-        newsroom = Newsroom()
-        await newsroom.wait(60, NEVER, begun=int)
-        newsroom.tell(7)
-
-        with anyio.fail_after(30):
-            await newsroom.wait(3600, NEVER, begun=int)
-
-    async def test_a_wait_that_is_cancelled_leaves_the_news_for_the_next(self) -> None:
-        newsroom = Newsroom()
-        await newsroom.wait(60, NEVER, begun=int)
-
-        with anyio.CancelScope() as scope:
-            scope.cancel()
-            await newsroom.wait(3600, NEVER, begun=newsroom.tell_all)
-
-        with anyio.fail_after(30):
-            await newsroom.wait(3600, NEVER, begun=int)
-
-    async def test_what_is_never_due_is_no_news_to_who_knows_of_nothing(self) -> None:
-        newsroom = Newsroom()
-        await newsroom.wait(60, NEVER, begun=int)
-
-        await newsroom.wait(MOMENT.total_seconds(), NEVER, begun=lambda: newsroom.tell(NEVER))
-
-        (room,) = newsroom._rooms
-        assert not room.bell._rung
