@@ -215,7 +215,7 @@ def _on(core: int | None) -> Iterator[None]:
 def main() -> None:
     """Print every table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=6, help="interleaved turns of each route")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved turns of each route")
     rounds = parser.parse_args().rounds
     with folder() as place:
         print(disk(place))
