@@ -72,9 +72,10 @@ class TestGathering(SQLiteSetting):
     ) -> None:
         monkeypatch.setattr(desk, "MOST_TURNS", 5)
         async with anyio.create_task_group() as tasks:
-            while not sizes:
-                tasks.start_soon(self.put, outbox, self.delivery(clock))
-                await turns(1)
+            with held_up(outbox):
+                while outbox._session.desk()._away is None:
+                    tasks.start_soon(self.put, outbox, self.delivery(clock))
+                    await turns(1)
 
         assert sizes[0] <= 7
 

@@ -18,6 +18,13 @@ from callback_middleware.testing import VirtualClock
 from callback_middleware.testing.contracts.setting import LEASE
 
 
+def broken(code: int) -> sqlite3.OperationalError:
+    """What SQLite raises of a disk that fails."""
+    error = sqlite3.OperationalError("so it is")
+    error.sqlite_errorcode = code
+    return error
+
+
 class TestHousekeeping(SQLiteSetting):
     @pytest.fixture
     def idle(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,22 +75,22 @@ class TestHousekeeping(SQLiteSetting):
         await outbox.aclose()
 
     @pytest.mark.usefixtures("idle")
-    @pytest.mark.parametrize("code", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR])
+    @pytest.mark.parametrize(
+        "error", [broken(sqlite3.SQLITE_FULL), broken(sqlite3.SQLITE_IOERR), LookupError("a mistake of ours")], ids=repr
+    )
     async def test_tidying_that_fails_is_not_tried_again_at_once_and_for_ever(
         self,
         outbox: SQLiteOutbox,
         clock: VirtualClock,
-        code: int,
+        error: Exception,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """On a full disk the log cannot be brought into the file, and everything else goes on."""
+        """On a full disk the log cannot be brought into the file: that is told as an outage, and not twice."""
         tried = threading.Semaphore(0)
 
         def fail(store: Store, how: str) -> None:
             tried.release()
-            error = sqlite3.OperationalError("database or disk is full")
-            error.sqlite_errorcode = code
             raise error
 
         monkeypatch.setattr(housekeeping, "_checkpoint", fail)
@@ -93,7 +100,9 @@ class TestHousekeeping(SQLiteSetting):
         again = await anyio.to_thread.run_sync(lambda: tried.acquire(timeout=0.2))
 
         assert not again
-        assert [record.levelno for record in caplog.records] == [logging.ERROR, logging.WARNING]
+        assert [record.levelno for record in caplog.records] == [
+            logging.ERROR if isinstance(error, sqlite3.Error) else logging.WARNING
+        ]
 
     async def log_size(self, outbox: SQLiteOutbox) -> int:
         """After what was done and tidied before."""

@@ -48,13 +48,13 @@ def file_system(path: Path, table: str | None = None) -> str | None:
     return kind
 
 
-def free_bytes(folder: Path) -> int | None:
-    """What this user may still write on the file system of a folder; None where that is unknown."""
+def has_room(folder: Path, needed: int) -> bool:
+    """Whether this user may still write so many bytes on a folder's file system; also where that is unknown."""
     try:
         status = os.statvfs(folder)
     except (AttributeError, OSError):
-        return None
-    return status.f_bavail * status.f_frsize
+        return True
+    return status.f_bavail * status.f_frsize >= needed
 
 
 def _unescaped(field: str) -> str:

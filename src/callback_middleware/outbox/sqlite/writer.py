@@ -16,7 +16,7 @@ from callback_middleware.errors import OutboxUnavailable, OutboxUncertain
 from callback_middleware.outbox.sqlite.faults import breaks_connection, is_failure, meaning, primary_code
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
-from callback_middleware.outbox.sqlite.mounts import free_bytes
+from callback_middleware.outbox.sqlite.mounts import has_room
 from callback_middleware.outbox.sqlite.store import Store
 
 logger = logging.getLogger("callback_middleware")
@@ -235,15 +235,11 @@ class Writer:
 
     def _works(self) -> None:
         # A small write finds room in the log that is there already, on a disk that has none for the next.
-        if self.outage is None or (self._full and not self._has_room()):
+        if self.outage is None or (self._full and not has_room(self._path.parent, ROOM)):
             return
         self.outage = None
         logger.warning("the outbox %s works again", self._path)
         self._news.tell_all()
-
-    def _has_room(self) -> bool:
-        left = free_bytes(self._path.parent)
-        return left is None or left >= ROOM
 
     def _between(self) -> None:
         now = time.monotonic()
@@ -274,7 +270,10 @@ class Writer:
         try:
             self._housekeeping.tidy(self._store, time.monotonic())
         except Exception as error:  # noqa: BLE001 - it is tried again later, and no caller is concerned
-            logger.warning("tidying the outbox %s failed: %s", self._path, self._failed(error))
+            failure = self._failed(error)
+            # What is an outage has been told as one.
+            if self.outage is None:
+                logger.warning("tidying the outbox %s failed: %s", self._path, failure)
 
     def _drop(self) -> None:
         """Close the file; the next job opens it."""
