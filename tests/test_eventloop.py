@@ -14,7 +14,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from callback_middleware.eventloop import Bell, LoopLocal, spawn
+from callback_middleware.eventloop import Bell, Caller, LoopLocal, spawn
 
 REQUEST: contextvars.ContextVar[str] = contextvars.ContextVar("REQUEST", default="none")
 
@@ -242,7 +242,7 @@ async def test_two_variables_of_one_loop_are_two() -> None:
 def test_trio_is_not_imported_for_asyncio() -> None:
     program = """
 import asyncio, sys
-from callback_middleware.eventloop import Bell, LoopLocal, spawn
+from callback_middleware.eventloop import Bell, Caller, LoopLocal, spawn
 async def main():
     bell, done = Bell(), asyncio.Event()
     async def work():
@@ -268,3 +268,28 @@ def test_it_works_on_an_asyncio_that_anyio_did_not_start() -> None:
         await asyncio.wait_for(bell.wait(), 30)
 
     asyncio.run(main())
+
+
+async def test_what_happens_once_wakes_all_who_wait_for_it_but_those_who_gave_up() -> None:
+    once = Caller().once()
+    woken: list[str] = []
+    patience = anyio.CancelScope()
+
+    async def wait(name: str, scope: anyio.CancelScope) -> None:
+        with scope:
+            await once.wait()
+            woken.append(name)
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait, "first", anyio.CancelScope())
+            tasks.start_soon(wait, "impatient", patience)
+            tasks.start_soon(wait, "second", anyio.CancelScope())
+            await anyio.wait_all_tasks_blocked()
+            assert not once.is_set()
+            patience.cancel()
+            await anyio.wait_all_tasks_blocked()
+            once.set()
+
+    assert once.is_set()
+    assert sorted(woken) == ["first", "second"]

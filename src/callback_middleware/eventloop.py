@@ -10,7 +10,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import Final, Generic, TypeVar
+from functools import partial
+from typing import Final, Generic, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -116,12 +117,61 @@ def _after(seconds: float, function: Callable[[], object]) -> None:
     spawn(wait)
 
 
+class Once(Protocol):
+    """Something that happens once, and that many tasks of one event loop may wait for."""
+
+    def is_set(self) -> bool:
+        """Whether it has happened."""
+        ...
+
+    def set(self) -> None:
+        """It happens. Only in the loop itself."""
+        ...
+
+    def wait(self) -> Awaitable[object]:
+        """Return when it happens; asked for before it has."""
+        ...
+
+
+class _Futures:
+    """On asyncio, with one future for each who waits, where ``anyio.Event`` keeps two coroutines alive beside it."""
+
+    __slots__ = ("_futures", "_loop", "_set")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._futures: list[asyncio.Future[None]] = []
+        self._set = False
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        self._set = True
+        for future in self._futures:
+            # Whoever was cancelled waits no longer.
+            if not future.done():
+                future.set_result(None)
+
+    def wait(self) -> asyncio.Future[None]:
+        future = self._loop.create_future()
+        self._futures.append(future)
+        return future
+
+
 class Caller:
-    """Has functions called in the event loop that made it."""
+    """Has functions called in the event loop that made it.
+
+    Attributes:
+        once: Makes a :class:`Once` of this loop.
+    """
+
+    once: Callable[[], Once]
 
     def __init__(self) -> None:
         loop = _native_loop()
         if isinstance(loop, asyncio.AbstractEventLoop):
+            self.once = partial(_Futures, loop)
             self._soon: Callable[[Callable[[], object]], object] = loop.call_soon
             self._from_afar: Callable[[Callable[[], object]], object] = loop.call_soon_threadsafe
             self._later: Callable[[float, Callable[[], object]], object] = loop.call_later
@@ -129,6 +179,7 @@ class Caller:
         else:
             import trio
 
+            self.once = anyio.Event
             self._later = _after
             self._soon = self._from_afar = trio.lowlevel.current_trio_token().run_sync_soon
             self._over = trio.RunFinishedError

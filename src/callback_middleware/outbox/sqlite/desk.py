@@ -16,10 +16,10 @@ from typing import Final, Generic, TypeVar
 import anyio
 
 from callback_middleware.errors import OutboxError, OutboxUnavailable, OutboxUncertain
-from callback_middleware.eventloop import Caller
+from callback_middleware.eventloop import Caller, Once
+from callback_middleware.outbox.sqlite.jobs import Job, News
 from callback_middleware.outbox.sqlite.puts import Result, earliest_due, put_all
 from callback_middleware.outbox.sqlite.store import Store
-from callback_middleware.outbox.sqlite.writer import Job, News
 from callback_middleware.ports import Batch, PutReport
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class Desk:
         """Have a batch stored with all the others of this turn. What is handed over is stored, whoever is cancelled."""
         gathering = self._gathering
         if gathering is None:
-            gathering = self._gathering = _Gathering(self)
+            gathering = self._gathering = _Gathering(self, self._caller.once())
             if self._away is None:
                 self._caller.soon(self._turn)
             if not self._watching:
@@ -96,9 +96,14 @@ class Desk:
             # The loop is over, and nobody of it will come: what has gathered meanwhile goes over from here.
             self._hand_over()
 
-    def tell(self, due: int | None) -> None:
-        if due is not None:
-            self._news.tell(due)
+    def tell(self, batches: Sequence[Batch], results: Sequence[Result]) -> None:
+        """What was stored may be due for somebody. In the writer's thread."""
+        if self._news.followed():
+            # What was refused may have a time that cannot be compared.
+            stored = (one for one, result in zip(batches, results, strict=True) if not isinstance(result, Exception))
+            due = earliest_due(stored)
+            if due is not None:
+                self._news.tell(due)
 
     def _welcome(self, gathering: _Gathering) -> None:
         gathering.over.set()
@@ -148,9 +153,9 @@ class Desk:
 class _Gathering:
     """The batches of one turn, and what became of each."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, over: Once) -> None:
         self.batches: list[Batch] = []
-        self.over = anyio.Event()
+        self.over = over
         self._desk = desk
         self._results: Sequence[Result] = ()
         self._error: BaseException | None = None
@@ -182,14 +187,7 @@ class _Gathering:
         self._error = error
         self._desk.returned(self)
         if error is None:
-            # What was refused may have a time that cannot be compared.
-            self._desk.tell(
-                earliest_due(
-                    batch
-                    for batch, result in zip(self.batches, self._results, strict=True)
-                    if not isinstance(result, Exception)
-                )
-            )
+            self._desk.tell(self.batches, self._results)
 
     def result(self, number: int) -> PutReport:
         result = self._given_up or self._error or self._results[number]

@@ -33,6 +33,10 @@ class Newsroom:
         # Held for the moment of coming and going alone.
         self._lock = threading.Lock()
 
+    def followed(self) -> bool:
+        """Whether anybody has waited, and may again."""
+        return bool(self._rooms)
+
     def awaited(self) -> bool:
         """Whether anybody waits."""
         return any(room.waiting for room in self._rooms)

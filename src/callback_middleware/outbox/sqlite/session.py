@@ -25,9 +25,10 @@ from callback_middleware.outbox.sqlite.desk import Desk
 from callback_middleware.outbox.sqlite.faults import PATIENCE, certain
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
+from callback_middleware.outbox.sqlite.jobs import Job
 from callback_middleware.outbox.sqlite.newsroom import Newsroom
 from callback_middleware.outbox.sqlite.reader import Reader
-from callback_middleware.outbox.sqlite.writer import Job, Rest, Writer
+from callback_middleware.outbox.sqlite.writer import Rest, Writer
 
 LONGEST_REST: Final = PATIENCE + 1
 """Seconds that a fork, or the end of the process, waits for what was handed over: longer than one transaction."""

@@ -29,12 +29,13 @@ class Store:
 
     def __init__(self, path: Path, ground: Ground) -> None:
         self.path = path
+        self._name = os.fspath(path)
         self.log = f"{os.path.realpath(path)}-wal"
         self.ground = ground
         self.connection = open_writer(path)
         self.cursor = 0
         self.next_due: int | None = None
-        self._identity = _identity(path)
+        self._identity = _identity(self._name)
         self._log_identity = _identity(self.log)
         self._retry_ids: dict[RetryPolicy, int] = {}
         self._policies: dict[int, RetryPolicy] = {}
@@ -50,7 +51,7 @@ class Store:
         Raises:
             OutboxUnavailable: It was removed or replaced while it was open.
         """
-        if _identity(self.path) != self._identity:
+        if _identity(self._name) != self._identity:
             raise certain(
                 self.path,
                 "it was removed or replaced while it was in use, with all that it held",
@@ -139,7 +140,7 @@ def read_policy(connection: sqlite3.Connection, number: int) -> RetryPolicy:
     return RetryPolicy.from_dict(json.loads(text))
 
 
-def _identity(path: Path | str) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
         status = os.stat(path)  # noqa: PTH116 - a plain call: it is made for every transaction
     except OSError:

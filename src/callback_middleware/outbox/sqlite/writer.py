@@ -10,12 +10,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Final, Protocol
+from typing import Final
 
 from callback_middleware.errors import OutboxUnavailable, OutboxUncertain
 from callback_middleware.outbox.sqlite.faults import breaks_connection, is_failure, meaning, primary_code
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
+from callback_middleware.outbox.sqlite.jobs import Job, News
 from callback_middleware.outbox.sqlite.mounts import has_room
 from callback_middleware.outbox.sqlite.store import Store
 
@@ -29,34 +30,6 @@ ROOM: Final = 1024 * 1024
 
 PROBE: Final = 1.0
 """Seconds between two tries of a file that failed."""
-
-
-class Job(Protocol):
-    """Something that the thread does."""
-
-    def run(self, store: Store) -> None:
-        """Do it. What it raises is its failure."""
-        ...
-
-    def done(self, error: BaseException | None) -> None:
-        """It is over: tell whoever waits. In the writer's thread."""
-        ...
-
-
-class News(Protocol):
-    """Who wants to know that something may be due."""
-
-    def awaited(self) -> bool:
-        """Whether anybody waits."""
-        ...
-
-    def tell(self, due: int) -> None:
-        """Something is due at this instant that was not before."""
-        ...
-
-    def tell_all(self) -> None:
-        """Anything may have changed."""
-        ...
 
 
 class Rest:
