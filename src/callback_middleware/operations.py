@@ -15,6 +15,7 @@ from callback_middleware.errors import AmbiguousCallback, CallbackNotFound, Conf
 from callback_middleware.exchange import Exchange
 from callback_middleware.expressions import Names, Needs
 from callback_middleware.options import UNSET, DeliveryOptions
+from callback_middleware.responses import AnswerCheck
 from callback_middleware.templates import (
     PayloadTemplate,
     TextTemplate,
@@ -68,7 +69,7 @@ class CallbackParameter:
 class Callback:
     """One request that an operation documents: one method, at one expression, under one name.
 
-    ``payload`` is what is sent where nobody calls ``send``; ``needs`` is what must be captured for it all.
+    ``payload`` is what is sent where nobody calls ``send``; ``needs``, what is captured for it; ``answers`` judges.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Callback:
     params: Mapping[str, TextTemplate]
     needs: Needs
     warnings: Sequence[str]
+    answers: AnswerCheck | None = None
 
     @property
     def declares_payload(self) -> bool:
@@ -111,6 +113,7 @@ def compile_callback(
     body: Body | None = None,
     parameters: Sequence[CallbackParameter] = (),
     response_is_body: bool = False,
+    answers: AnswerCheck | None = None,
     strict: bool = False,
 ) -> Callback:
     """Compile everything that a callback declares.
@@ -125,6 +128,7 @@ def compile_callback(
         body: The body that it declares, or None.
         parameters: Those that it declares.
         response_is_body: Its body is declared to be the operation's own response.
+        answers: What it declares of its receiver's answer.
         strict: Refuse every spelling outside the specification's grammar.
 
     Raises:
@@ -165,9 +169,8 @@ def compile_callback(
     params = {key: text(template, in_url=key not in in_headers) for key, template in options.params.items()}
 
     templates: list[DestinationTemplate | TextTemplate | PayloadTemplate] = [destination, *params.values()]
-    templates.extend(template for _, template in headers)
-    if isinstance(payload, PayloadTemplate):
-        templates.append(payload)
+    templates += [template for _, template in headers]
+    templates += [payload] if isinstance(payload, PayloadTemplate) else []
     needs = Needs() if payload is None or isinstance(payload, PayloadTemplate) else _EVERYTHING
     for template in templates:
         needs |= template.needs
@@ -185,6 +188,7 @@ def compile_callback(
         params=params,
         needs=needs,
         warnings=tuple(warning for template in templates for warning in template.warnings),
+        answers=answers,
     )
 
 

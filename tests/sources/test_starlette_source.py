@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any
 
 import pytest
 from invoicing import Event, only, only_callback
 from probing import listed, request
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.endpoints import HTTPEndpoint
 from starlette.requests import Request
@@ -16,6 +18,7 @@ from starlette.routing import Host, Mount, Route
 
 from callback_middleware.errors import InvalidConfiguration, NotMounted, PayloadInvalid
 from callback_middleware.operations import Operation
+from callback_middleware.responses import AnswerCheck
 from callback_middleware.sources.discovery import UNROUTED, discover
 from callback_middleware.sources.starlette import callback
 from callback_middleware.starlette import callbacks_of
@@ -214,3 +217,57 @@ def test_operations_say_who_they_are() -> None:
     operation = only(discover(Starlette(routes=[Route("/", endpoint)]), None))
     assert isinstance(operation, Operation)
     assert str(operation.callbacks[0]) == f"event (POST {HERE}/events)"
+
+
+class Ack(BaseModel):
+    ok: bool
+
+
+def answers_of(response: Any) -> AnswerCheck | None:
+    @callback("event", "POST", HERE, response=response)
+    async def acknowledged(request: Request) -> Response:
+        return JSONResponse({})
+
+    return only_callback(discover(Starlette(routes=[Route("/", acknowledged, methods=["POST"])]), None)).answers
+
+
+@pytest.mark.parametrize(
+    ("response", "problem"),
+    [
+        (Ack, "the body is no Ack: 'ok' (missing)"),
+        ({"required": ["ok"]}, """the body does not fit its schema: "$: 'ok' is a required property\""""),
+    ],
+    ids=["model", "schema"],
+)
+def test_a_response_is_what_receivers_answer_with_any_success(response: Any, problem: str) -> None:
+    check = answers_of(response)
+    assert check is not None
+    for status in (200, 202):
+        assert check(status, "application/json", b'{"ok":true}') is None
+        assert check(status, "application/json", b"{}") == problem
+    assert check(204, None, b"") is None
+
+
+def test_an_empty_schema_is_any_json() -> None:
+    check = answers_of({})
+    assert check is not None
+    assert check(200, "application/json", b"[1]") is None
+    assert check(200, "application/json", b"[1") is not None
+    assert check(200, "text/plain", b"OK") is not None
+
+
+def test_without_a_response_nothing_is_declared() -> None:
+    assert answers_of(None) is None
+
+
+def test_a_response_that_cannot_be_checked_is_an_error_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unknown: ...
+
+    with pytest.raises(InvalidConfiguration, match="Pydantic cannot check its receiver's answer"):
+        answers_of(Unknown)
+    monkeypatch.setitem(sys.modules, "callback_middleware.sources.typed_answers", None)
+    with pytest.raises(InvalidConfiguration, match=r"response=.*pip install pydantic"):
+        answers_of(Ack)
+    monkeypatch.setitem(sys.modules, "jsonschema", None)
+    with pytest.raises(InvalidConfiguration, match=r"callback_middleware\[openapi\]"):
+        answers_of({"type": "object"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from callback_middleware.errors import ConfigurationError, PayloadInvalid
@@ -11,6 +12,8 @@ from callback_middleware.expressions.names import Names
 from callback_middleware.operations import Body, Callback, CallbackParameter, compile_callback
 from callback_middleware.options import EXTENSION, DeliveryOptions, from_extension
 from callback_middleware.planning import ParameterValue, text_of
+from callback_middleware.responses import AnswerCheck
+from callback_middleware.sources.declared_responses import documented_responses
 from callback_middleware.sources.documented_names import parameters_of
 from callback_middleware.sources.encoding import is_form, is_json
 from callback_middleware.sources.findings import Findings
@@ -40,10 +43,17 @@ class Dialect:
 
     def check(self, media_type_or_parameter: Place) -> Check | None:
         """The check of the ``schema`` at a place; None if there is none, or nothing to check it with."""
-        schema = media_type_or_parameter.child("schema")
+        return self._check(media_type_or_parameter, bounded=False)
+
+    def answer_check(self, media_type: Place) -> Check | None:
+        """The same for what a stranger sends: it takes no longer than that is long."""
+        return self._check(media_type, bounded=True)
+
+    def _check(self, place: Place, *, bounded: bool) -> Check | None:
+        schema = place.child("schema")
         if schema.value is None or not can_check():
             return None
-        return check_by(schema, self.references, self.version)
+        return check_by(schema, self.references, self.version, bounded=bounded)
 
 
 def operations_in(path_item: Place) -> Iterator[tuple[str, Place]]:
@@ -83,7 +93,8 @@ def documented_callbacks(
                     continue
                 path_item = dialect.references.follow(item)
                 for method, operation in operations_in(path_item):
-                    with findings.at(f"{label} → {name} ({operation.pointer})"):
+                    where = f"{label} → {name} ({operation.pointer})"
+                    with findings.at(where):
                         yield _compiled(
                             name,
                             method,
@@ -94,6 +105,7 @@ def documented_callbacks(
                             names=names,
                             response=response,
                             function=functions.get((name, method, expression)),
+                            answers=findings.answers(where, partial(_answers, operation, dialect)),
                         )
 
 
@@ -108,6 +120,7 @@ def _compiled(
     names: Names,
     response: str | None,
     function: Callable[..., Any] | None,
+    answers: AnswerCheck | None,
 ) -> Callback:
     chosen = _media_type(operation, dialect)
     return compile_callback(
@@ -120,6 +133,7 @@ def _compiled(
         body=None if chosen is None else _body(operation, *chosen, dialect),
         parameters=_callback_parameters(path_item, operation, dialect),
         response_is_body=response is not None and chosen is not None and referred_schema(chosen[1]) == response,
+        answers=answers,
         strict=dialect.strict,
     )
 
@@ -148,6 +162,10 @@ def _media_type(operation: Place, dialect: Dialect) -> tuple[str, Place] | None:
 def _body(operation: Place, media_type: str, place: Place, dialect: Dialect) -> Body:
     required = dialect.references.follow(operation.child("requestBody")).object().get("required", False) is True
     return checked_body(media_type, dialect.check(place), required=required)
+
+
+def _answers(operation: Place, dialect: Dialect) -> AnswerCheck | None:
+    return documented_responses(operation.child("responses"), dialect.references, dialect.answer_check)
 
 
 def _callback_parameters(path_item: Place, operation: Place, dialect: Dialect) -> Sequence[CallbackParameter]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi.exceptions import FastAPIError
@@ -13,7 +14,9 @@ from callback_middleware.expressions.names import Names
 from callback_middleware.operations import Body, Callback, compile_callback
 from callback_middleware.options import EXTENSION, DeliveryOptions, from_extension, options_of
 from callback_middleware.sources.dependants import body_annotation, callback_parameters, handler_sends, names_of
+from callback_middleware.sources.documented_callbacks import Dialect
 from callback_middleware.sources.findings import Findings
+from callback_middleware.sources.route_responses import route_responses
 from callback_middleware.sources.routes import Leaf, flattened
 from callback_middleware.sources.typed_bodies import names_a_shape, typed_body
 
@@ -33,12 +36,13 @@ def names_at(leaf: Leaf) -> Names:
     return names_of(leaf.view.dependant, leaf.view.body_field)
 
 
-def route_callbacks(leaf: Leaf, method: str, path: str, findings: Findings, *, strict: bool) -> Iterator[Callback]:
+def route_callbacks(leaf: Leaf, method: str, path: str, findings: Findings, dialect: Dialect) -> Iterator[Callback]:
     """The callbacks that a route documents with ``callbacks=``, those that it inherits among them, compiled."""
     names = names_at(leaf)
     for view in _callback_routes(leaf):
+        where = f"{method} {path} → {view.name}"
         for callback_method in sorted(view.methods):
-            with findings.at(f"{method} {path} → {view.name}"):
+            with findings.at(where):
                 body = _body(view)
                 yield compile_callback(
                     name=view.name,
@@ -50,7 +54,8 @@ def route_callbacks(leaf: Leaf, method: str, path: str, findings: Findings, *, s
                     body=body,
                     parameters=callback_parameters(view.dependant),
                     response_is_body=body is not None and _responds_with(leaf, view.body_field.field_info.annotation),
-                    strict=strict,
+                    answers=findings.answers(where, partial(route_responses, view, dialect)),
+                    strict=dialect.strict,
                 )
 
 

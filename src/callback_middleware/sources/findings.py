@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from callback_middleware.errors import ConfigurationError
 from callback_middleware.operations import Callback, Operation, check_methods
+from callback_middleware.responses import AnswerCheck
 
 
 class Findings:
@@ -34,6 +35,17 @@ class Findings:
         sentence = f"{where}: {warning}"
         if sentence not in self.warnings:
             self.warnings.append(sentence)
+
+    def answers(self, where: str, make: Callable[[], AnswerCheck | None]) -> AnswerCheck | None:
+        """What is made; None, and a warning, where that raises :class:`ConfigurationError`.
+
+        Nothing that is sent depends on what a callback declares of answers: it stops no start.
+        """
+        try:
+            return make()
+        except ConfigurationError as error:
+            self.warn(where, f"what its receiver answers is not checked: {error}")
+            return None
 
     def operation(
         self, method: str, path: str, callbacks: Sequence[Callback], *, handler_sends: bool | None

@@ -65,14 +65,15 @@ class LeafCompiler:
 
     def _callbacks(self, leaf: Leaf, method: str, path: str, findings: Findings) -> Iterator[Callback]:
         if _is_fastapis(leaf):
-            yield from _fastapi().route_callbacks(leaf, method, path, findings, strict=self.strict)
+            dialect = Dialect(References(self._own_document), _OF_FASTAPI, self.strict)
+            yield from _fastapi().route_callbacks(leaf, method, path, findings, dialect)
             extra = (leaf.view.openapi_extra or {}).get("callbacks")
             if extra:
                 yield from documented_callbacks(
                     Place(extra, "openapi_extra/callbacks"),
                     f"{method} {path}",
                     findings,
-                    Dialect(References(self._own_document), _OF_FASTAPI, self.strict),
+                    dialect,
                     names=_fastapi().names_at(leaf),
                     response=None,
                     functions={},

@@ -42,6 +42,14 @@ _DROPPED: Final = frozenset({"$id", "$schema", "$anchor", "$dynamicAnchor", "nul
 # What these ask for says it all.
 _TELLING: Final = frozenset({"type", "enum", "const", "minimum", "maximum", "pattern", "minLength", "maxLength"})
 
+# What a stranger's text can make last far longer than it is long: Python's regular expressions, and comparing every
+# item with every other.
+_UNBOUNDED: Final = frozenset(
+    {"pattern", "patternProperties", "uniqueItems", "unevaluatedItems", "unevaluatedProperties"}
+)
+
+_ANYTHING: Final = "anything"
+
 _SHOWN_PROBLEMS: Final = 5
 
 Check = Callable[[object], str | None]
@@ -59,13 +67,22 @@ def schema_body(schema: Mapping[str, Any]) -> Body:
     Raises:
         ConfigurationError: The schema is none, or jsonschema is not installed.
     """
+    return checked_body(JSON, check_by_hand(schema), required=True)
+
+
+def check_by_hand(schema: Mapping[str, Any], *, bounded: bool = False) -> Check | None:
+    """The check that a JSON Schema 2020-12 asks for that stands alone; None where it asks for nothing.
+
+    Raises:
+        ConfigurationError: The schema is none, or jsonschema is not installed.
+    """
     if not schema:
-        return checked_body(JSON, None, required=True)
+        return None
     if not can_check():
         raise ConfigurationError(
             "checking a body by JSON Schema takes the extra: pip install 'callback_middleware[openapi]'"
         )
-    return checked_body(JSON, check_by(Place(schema), References(lambda: schema), (3, 1)), required=True)
+    return check_by(Place(schema), References(lambda: schema), (3, 1), bounded=bounded)
 
 
 def checked_body(media_type: str, check: Check | None, *, required: bool) -> Body:
@@ -93,13 +110,14 @@ def checked_body(media_type: str, check: Check | None, *, required: bool) -> Bod
     return Body(media_type, required, encode)
 
 
-def check_by(place: Place, references: References, version: tuple[int, int]) -> Check:
+def check_by(place: Place, references: References, version: tuple[int, int], *, bounded: bool = False) -> Check:
     """The check that a schema in a document asks for.
 
     Args:
         place: The schema.
         references: Of its document.
         version: Of OpenAPI, for its dialect of JSON Schema.
+        bounded: Ask for less than the schema does, so that a stranger's text costs no more than it is long.
 
     Raises:
         DocumentError: A reference that cannot be followed.
@@ -107,7 +125,7 @@ def check_by(place: Place, references: References, version: tuple[int, int]) -> 
     """
     import jsonschema
 
-    schema = standalone(place, references, version)
+    schema = standalone(place, references, version, bounded=bounded)
     validator = jsonschema.Draft202012Validator
     try:
         validator.check_schema(schema)
@@ -127,13 +145,15 @@ def check_by(place: Place, references: References, version: tuple[int, int]) -> 
     return check
 
 
-def standalone(place: Place, references: References, version: tuple[int, int]) -> Any:
+def standalone(place: Place, references: References, version: tuple[int, int], *, bounded: bool = False) -> Any:
     """A schema of JSON Schema 2020-12 that refers to nothing outside of itself.
+
+    Where it is to be ``bounded``, it has no patterns, and what contains itself is described once and not again.
 
     Raises:
         DocumentError: A reference that cannot be followed.
     """
-    lifting = _Lifting(references, old=version == (3, 0))
+    lifting = _Lifting(references, old=version == (3, 0), bounded=bounded)
     lifted = lifting.lift(place)
     if not lifting.definitions:
         return lifted
@@ -142,11 +162,13 @@ def standalone(place: Place, references: References, version: tuple[int, int]) -
 
 
 class _Lifting:
-    def __init__(self, references: References, *, old: bool) -> None:
+    def __init__(self, references: References, *, old: bool, bounded: bool) -> None:
         self.definitions: dict[str, Any] = {}
         self._names: dict[str, str] = {}
+        self._within: set[str] = set()
         self._references = references
         self._old = old
+        self._bounded = bounded
 
     def lift(self, place: Place) -> Any:
         schema = place.value
@@ -156,9 +178,16 @@ class _Lifting:
         if self._old and isinstance(schema.get("$ref"), str):
             # Before 3.1, members beside a $ref do not count.
             return {"$ref": self._refer(schema["$ref"], place)}
-        kept = [str(key) for key in schema if str(key) not in _DROPPED]
+        kept = [str(key) for key in schema if str(key) not in self._dropped(schema)]
         lifted = {key: self._keyword(key, place) for key in kept if key != "pattern" or _is_pattern(schema[key])}
         return _modern(lifted, schema) if self._old else lifted
+
+    def _dropped(self, schema: Mapping[str, Any]) -> frozenset[str]:
+        if not self._bounded:
+            return _DROPPED
+        # Which members are additional, patterns would have to say.
+        additional = {"additionalProperties"} if "patternProperties" in schema else set()
+        return _DROPPED | _UNBOUNDED | additional
 
     def _keyword(self, key: str, place: Place) -> Any:
         below = place.child(key)
@@ -182,7 +211,13 @@ class _Lifting:
         if name is None:
             name = self._names[target.pointer] = str(len(self._names))
             # Known before it is lifted: a schema may contain itself.
+            self._within.add(target.pointer)
             self.definitions[name] = self.lift(target)
+            self._within.remove(target.pointer)
+        elif self._bounded and target.pointer in self._within:
+            # A body would say how deep to go, and where there are alternatives each level doubles the work.
+            name = _ANYTHING
+            self.definitions[name] = True
         return f"#/$defs/{name}"
 
 

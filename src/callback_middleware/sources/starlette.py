@@ -10,9 +10,12 @@ from typing import Any, Final, TypeVar, Unpack
 from callback_middleware.errors import ConfigurationError
 from callback_middleware.operations import Body, Callback, compile_callback
 from callback_middleware.options import UNSET, DeliveryArguments, DeliveryOptions, delivery_options
+from callback_middleware.responses import AnswerCheck
+from callback_middleware.sources.declared_responses import by_schema, json_content, responses
 from callback_middleware.sources.encoding import JSON, json_bytes
 from callback_middleware.sources.findings import Findings
 from callback_middleware.sources.routes import Leaf
+from callback_middleware.sources.schemas import check_by_hand, schema_body
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -28,6 +31,7 @@ class Declaration:
     method: str
     expression: str
     body: Any
+    response: Any
     options: DeliveryOptions
 
 
@@ -37,6 +41,7 @@ def callback(
     expression: str,
     *,
     body: Any = None,
+    response: Any = None,
     **options: Unpack[DeliveryArguments],
 ) -> Callable[[Endpoint], Endpoint]:
     """Declare a callback of a Starlette endpoint.
@@ -55,13 +60,15 @@ def callback(
         expression: Where it goes: a runtime expression, or text with runtime expressions in braces.
         body: A Pydantic model (or another type that Pydantic knows), a JSON Schema as a mapping (``{}`` for any JSON),
             or None for a callback without a body. With a ``payload`` and no ``body``: any JSON.
+        response: What the receiver answers with, in the same words; None for anything. An answer that differs is
+            accepted, and told to operators.
         options: Those of :func:`~callback_middleware.options.deliver`, ``payload`` among them.
 
     Raises:
         ConfigurationError: An option that makes no sense, at import; the expression is looked at when the
             application starts.
     """
-    declaration = Declaration(name, method, expression, body, delivery_options(**options))
+    declaration = Declaration(name, method, expression, body, response, delivery_options(**options))
 
     def attach(endpoint: Endpoint) -> Endpoint:
         # Decorators apply from the bottom up; a new tuple, because a subclass sees that of its parent.
@@ -106,6 +113,7 @@ def declared_callbacks(leaf: Leaf, method: str, path: str, findings: Findings, *
                 expression=declaration.expression,
                 options=declaration.options,
                 body=_body(declaration),
+                answers=_answers(declaration.response),
                 strict=strict,
             )
 
@@ -124,8 +132,6 @@ def _body(declaration: Declaration) -> Body | None:
     if declared is None:
         return None if declaration.options.payload is UNSET else Body(JSON, required=True, encode=json_bytes)
     if isinstance(declared, Mapping):
-        from callback_middleware.sources.schemas import schema_body
-
         return schema_body(declared)
     try:
         from callback_middleware.sources.typed_bodies import typed_body
@@ -134,3 +140,19 @@ def _body(declaration: Declaration) -> Body | None:
             f"body={declared!r} is checked by Pydantic, which is not installed: pip install pydantic"
         ) from None
     return typed_body(declared)
+
+
+def _answers(declared: Any) -> AnswerCheck | None:
+    if declared is None:
+        return None
+    if isinstance(declared, Mapping):
+        check = by_schema(check_by_hand(declared, bounded=True))
+    else:
+        try:
+            from callback_middleware.sources.typed_answers import answer_check
+        except ImportError:
+            raise ConfigurationError(
+                f"response={declared!r} is checked by Pydantic, which is not installed: pip install pydantic"
+            ) from None
+        check = answer_check(declared)
+    return responses({"2XX": [json_content(JSON, check)]})
