@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+import re
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address, ip_address
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
-from hypothesis import given
+import yarl
+from hostile_urls import HOSTILE, LOOPBACK_SPELLINGS
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from legitimate_urls import LEGITIMATE
+from registry_oracle import Address, is_global
 
+from callback_middleware.egress import EgressPolicy
 from callback_middleware.egress.hosts import Authority, HttpUrl
 from callback_middleware.errors import EgressRefused
 
@@ -37,6 +48,66 @@ def test_hosts_that_are_read(url: str, host: str, text: str, port: int) -> None:
     authority = HttpUrl.of(url).authority
     assert (authority.host, authority.text, authority.port) == (host, text, port)
     assert authority.address == (ip_address(host) if ":" in host or host == "1.1.1.1" else None)
+
+
+CASES = [(rule, url) for rule, urls in HOSTILE.items() for url in urls]
+
+
+@pytest.mark.parametrize(("rule", "url"), CASES, ids=[f"{rule}-{number}" for number, (rule, _) in enumerate(CASES)])
+def test_a_hostile_url_is_refused_by_its_rule(rule: str, url: str) -> None:
+    with pytest.raises(EgressRefused) as caught:
+        EgressPolicy().check_url(url)
+    assert re.search(rule, caught.value.rule)
+    # Nothing that a stranger typed reaches a log as it is.
+    assert str(caught.value).isascii()
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("spelling", LOOPBACK_SPELLINGS)
+def test_these_are_loopback_for_the_operating_system(spelling: str) -> None:
+    """So that the list above is one of attacks, and not of nonsense."""
+    assert IPv4Address(socket.inet_aton(spelling)).is_loopback
+
+
+def test_two_hundred_hostile_urls_are_different_ones() -> None:
+    assert len({url for _, url in CASES}) == len(CASES) >= 200
+    assert len(set(LOOPBACK_SPELLINGS)) == 16
+
+
+def test_three_hundred_legitimate_urls_pass() -> None:
+    refused = []
+    for url in LEGITIMATE:
+        try:
+            EgressPolicy().check_url(url)
+        except EgressRefused as error:
+            refused.append((url, error.rule))
+    assert refused == []
+    assert len(set(LEGITIMATE)) == len(LEGITIMATE) >= 300
+
+
+def others(url: str) -> set[tuple[str | None, int | None]]:
+    """Host and port, as three widespread parsers read them."""
+    split, parsed, yarled = urlsplit(url), httpx.URL(url), yarl.URL(url)
+    return {
+        (split.hostname, split.port),
+        (parsed.raw_host.decode("ascii"), parsed.port),
+        (yarled.raw_host, yarled.explicit_port),
+    }
+
+
+def read_alike_by_others(url: str) -> bool:
+    """Whether three widespread parsers read the host and port that are checked here."""
+    authority = HttpUrl.of(url).authority
+    for host, port in others(url):
+        bracketed = f"[{host}]" if host and ":" in host else host
+        if HttpUrl.of(f"https://{bracketed}/").authority.host != authority.host or port not in (authority.port, None):
+            return False
+    return True
+
+
+def test_what_passes_is_read_alike_by_everybody() -> None:
+    assert [url for url in LEGITIMATE if not read_alike_by_others(url)] == []
 
 
 NUMBERS = ["2130706433", "0x7f000001", "0x7f.1", "0177.0.0.1", "127.1", "127.0.1", "017700000001", "0x7f.0x0.0x0.0x1"]
@@ -72,7 +143,18 @@ BAD_AUTHORITY = [
     "a..example",
 ]
 BAD_AUTHORITY += [".a.example", "a.example:", "a.example:0", "a.example:65536", "a.example:99999999", "a.example:8o"]
-BAD_AUTHORITY += ["a.example:+80", "a.example:443:443", "[::1", "::1", "[::1]a", "[::1]:", "[fe80::1%25eth0]", "[::1%]"]
+BAD_AUTHORITY += [
+    "a.example:080",
+    "a.example:00",
+    "a.example:+80",
+    "a.example:443:443",
+    "[::1",
+    "::1",
+    "[::1]a",
+    "[::1]:",
+    "[fe80::1%25eth0]",
+    "[::1%]",
+]
 BAD_AUTHORITY += [
     "[::ffff:127.0.0.1]",
     "[v1.a]",
@@ -98,6 +180,8 @@ BAD_AUTHORITY += [
     "127.0.0.1.",
     "a" * 64 + ".example",
     "a." * 126 + "bcd",
+    "straße.example",
+    "é" * 300,
 ]
 BAD_URLS = [
     "",
@@ -137,3 +221,62 @@ def test_any_text_is_read_or_refused_and_what_is_read_can_be_sent(authority: str
     assert url.authority.host == url.authority.host.lower()
     # What was read is its own only reading.
     assert HttpUrl.of(f"https://{url.authority.text}/").authority == url.authority
+
+
+def read_by_the_system(host: str) -> Sequence[Address]:
+    """What programs that trust the operating system take a host for, where they take it for an address at all."""
+    found: list[Address] = []
+    text = host.removeprefix("[").removesuffix("]")
+    with suppress(ValueError):
+        found.append(ip_address(text))
+    with suppress(OSError, UnicodeError):
+        found.append(IPv4Address(socket.inet_aton(text)))
+    with suppress(OSError, UnicodeError):
+        answers = socket.getaddrinfo(text, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        found.extend(ip_address(str(sockaddr[0])) for *_, sockaddr in answers)
+    return found
+
+
+PARTS = st.one_of(
+    st.sampled_from(
+        ["0", "127", "0x7f", "0177", "00", "1", "255", "256", "65535", "0x", "08", "2130706433", "localhost"]
+    ),
+    st.integers(0, 2**33).map(lambda number: format(number, "d")),
+    st.integers(0, 2**32).map(lambda number: format(number, "#x")),
+    st.integers(0, 2**32).map(lambda number: "0" + format(number, "o")),
+    st.text("0123456789abcdefxX-_", max_size=6),
+    st.text(max_size=4),
+)
+HOSTS = st.one_of(
+    st.lists(PARTS, min_size=1, max_size=5).map(".".join),
+    st.tuples(st.lists(PARTS, min_size=1, max_size=4), st.sampled_from([".", "。", "．", "｡", "%2e", "..", ""])).map(  # noqa: RUF001
+        lambda both: both[1].join(both[0])
+    ),
+    st.ip_addresses().map(lambda address: f"[{address}]" if address.version == 6 else str(address)),
+    st.text("0123456789abcdef:.%[]", max_size=24).map(lambda text: f"[{text}]"),
+)
+
+
+@settings(max_examples=1000)
+@given(HOSTS, st.sampled_from(["", ".", ":443", ":", "@a.example", "/", "?", "#", "\\", "%00", "\t"]))
+def test_whatever_a_host_that_passes_is_for_the_system_it_is_global_or_a_name(host: str, after: str) -> None:
+    url = f"https://{host}{after}"
+    try:
+        EgressPolicy().check_url(url)
+    except EgressRefused:
+        return
+    authority = HttpUrl.of(url).authority
+    for spelled in {authority.host, urlsplit(url).hostname or "", httpx.URL(url).raw_host.decode("ascii")}:
+        for address in read_by_the_system(spelled):
+            assert is_global(address), spelled
+            assert address == authority.address
+
+
+@given(st.one_of(HOSTS, st.text(max_size=12)), st.sampled_from(["", ":443", ":8443"]), st.text(max_size=8))
+def test_any_url_that_passes_is_read_alike_by_everybody(host: str, port: str, rest: str) -> None:
+    url = f"https://{host}{port}/{rest}"
+    try:
+        HttpUrl.of(url)
+    except EgressRefused:
+        return
+    assert read_alike_by_others(url)

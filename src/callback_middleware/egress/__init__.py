@@ -6,14 +6,16 @@ what its host resolved to, before a socket is opened. Neither does I/O, and ever
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from ipaddress import IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Final
 
-from callback_middleware.egress.addresses import Address, Network, address_of, carried_by, special_purpose
+from callback_middleware.egress.addresses import Address, address_of, carried_by, special_purpose
 from callback_middleware.egress.hosts import DEFAULT_PORTS, HIGHEST_PORT, Authority, HttpUrl
+from callback_middleware.egress.patterns import HostPatterns, Networks
+from callback_middleware.egress.remedies import Change, Objection, refusal
 from callback_middleware.errors import ConfigurationError, EgressRefused
 from callback_middleware.values import excerpt
 
@@ -21,15 +23,22 @@ __all__ = ["EgressPolicy"]
 
 DEFAULT_SCHEMES: Final = frozenset({"https"})
 DEFAULT_EGRESS_PORTS: Final = frozenset({80, 443, 8080, 8443})
+LOCALHOST: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+"""What ``localhost``, and every name under it, resolves to without anybody being asked (RFC 6761, 6.3)."""
+_COLLECTIONS: Final = (
+    *("schemes", "allowed_hosts", "denied_hosts", "allowed_networks", "denied_networks"),
+    *("ports", "own_addresses"),
+)
 
 
 @dataclass(frozen=True)
 class EgressPolicy:
     """What a callback's URL may be, and which addresses it may lead to.
 
-    By default: ``https``, four ports, and every address that is global unicast. An address that is not needs two
-    rules: its host in ``allowed_hosts`` *and* its network in ``allowed_networks``, so that neither a name that
-    somebody points at the private network nor an address that somebody types gets there. A denial beats every rule.
+    By default: ``https``, four ports, and every address that is global unicast and not this machine's own. Another
+    address needs two rules: its host in ``allowed_hosts`` *and* its network in ``allowed_networks``, so that neither a
+    name that somebody points at the private network nor an address that somebody types gets there. A denial beats
+    every rule.
 
     Attributes:
         schemes: ``https``, ``http`` or both.
@@ -39,8 +48,11 @@ class EgressPolicy:
             is everything under it, alone), an address, or a network as ``10.1.0.0/16`` for hosts that are addresses.
             The machine's own hosts file and search domains apply to these names, and to no others.
         denied_hosts: Hosts that are refused; written likewise.
-        allowed_networks: Networks that are not global and yet allowed, for ``allowed_hosts``.
+        allowed_networks: Networks that the defaults refuse and that are yet allowed, for ``allowed_hosts``.
         denied_networks: Networks that are refused.
+        own_addresses: Addresses of this machine, or networks of them, that are refused though they are public: what
+            listens on them may trust whoever comes from here. None leaves it to the dispatcher, which asks the
+            operating system; an empty collection refuses none.
 
     Raises:
         ConfigurationError: At construction, for a scheme, port, host or network that is none.
@@ -52,20 +64,20 @@ class EgressPolicy:
     denied_hosts: Collection[str] = field(default=())
     allowed_networks: Collection[str] = field(default=())
     denied_networks: Collection[str] = field(default=())
+    own_addresses: Collection[str] | None = None
 
     def __post_init__(self) -> None:
         # Whatever collection was given: a policy never changes, and can be a key.
-        for name in ("schemes", "allowed_hosts", "denied_hosts", "allowed_networks", "denied_networks"):
+        for name in _COLLECTIONS:
             value = getattr(self, name)
             if isinstance(value, str):
                 raise ConfigurationError(f"EgressPolicy.{name} is a collection: write ({value!r},)")
-            object.__setattr__(self, name, frozenset(value))
-        if self.ports is not None:
-            object.__setattr__(self, "ports", frozenset(self.ports))
+            if value is not None:
+                object.__setattr__(self, name, frozenset(value))
         _check_schemes(self.schemes)
         _check_ports(self.ports)
         # Read now, so that a mistake is found at start-up and not at the first delivery.
-        _ = self._allowed_hosts, self._denied_hosts, self._allowed_networks, self._denied_networks
+        _ = self._allowed_hosts, self._denied_hosts, self._allowed_networks, self._denied_networks, self._own
 
     def __hash__(self) -> int:
         # One field tells enough: a process has few policies, and asks what they decided at every request.
@@ -108,74 +120,62 @@ class EgressPolicy:
 
     def allows_host(self, host: str) -> bool:
         """Whether the operator named this host in ``allowed_hosts``."""
-        return self._allowed_hosts.matches(host)
+        return bool(self._allowed_hosts.matching(host))
+
+    def _to_authority(self, authority: Authority) -> Iterator[Objection]:
+        """What there is against the text of a URL."""
+        scheme, host, port = authority.scheme, authority.host, authority.port
+        if scheme not in self.schemes:
+            yield Objection(f"the scheme {excerpt(scheme)} is not allowed", [Change("schemes", {scheme})])
+        if self.ports is not None and port not in self.ports:
+            yield Objection(f"the port {port} is not allowed", [Change("ports", {port})])
+        if denials := self._denied_hosts.matching(host):
+            yield Objection(f"the host {excerpt(host)} is denied", [Change("denied_hosts", drop=denials)])
+        if authority.address is not None:
+            yield from self._to_address(authority.address, None)
+        elif host == "localhost" or host.endswith(".localhost"):
+            for address in LOCALHOST:
+                yield from self._to_address(address, host)
+        elif "." not in host and not self.allows_host(host):
+            yield Objection(f"the host {excerpt(host)} is a single label", [Change("allowed_hosts", {host})])
+
+    def _to_address(self, address: Address, host: str | None) -> Iterator[Objection]:
+        """What there is against an address, and against those that it carries."""
+        name = host if host is not None else str(address)
+        for stands_for in (address, *carried_by(address)):
+            if denials := self._denied_networks.containing(stands_for):
+                yield Objection(f"{stands_for} is denied", [Change("denied_networks", drop=denials)])
+            purpose = special_purpose(stands_for)
+            if purpose is None and stands_for not in self._own:
+                continue
+            # A name alone opens no network, and a network alone opens no name.
+            if not (self.allows_host(name) and stands_for in self._allowed_networks):
+                yield Objection(
+                    f"{stands_for} is this machine's own"
+                    if purpose is None
+                    else f"{stands_for} is not global: {purpose}",
+                    [Change("allowed_hosts", {name}), Change("allowed_networks", {str(ip_network(stands_for))})],
+                )
 
     @cached_property
-    def _allowed_hosts(self) -> _Hosts:
-        return _Hosts.of(self.allowed_hosts, "allowed_hosts")
+    def _allowed_hosts(self) -> HostPatterns:
+        return HostPatterns.of(self.allowed_hosts, "allowed_hosts")
 
     @cached_property
-    def _denied_hosts(self) -> _Hosts:
-        return _Hosts.of(self.denied_hosts, "denied_hosts")
+    def _denied_hosts(self) -> HostPatterns:
+        return HostPatterns.of(self.denied_hosts, "denied_hosts")
 
     @cached_property
-    def _allowed_networks(self) -> tuple[Network, ...]:
-        return _networks(self.allowed_networks, "allowed_networks")
+    def _allowed_networks(self) -> Networks:
+        return Networks.of(self.allowed_networks, "allowed_networks")
 
     @cached_property
-    def _denied_networks(self) -> tuple[Network, ...]:
-        return _networks(self.denied_networks, "denied_networks")
+    def _denied_networks(self) -> Networks:
+        return Networks.of(self.denied_networks, "denied_networks")
 
-
-@dataclass(frozen=True, slots=True)
-class _Hosts:
-    """What a collection of host patterns means."""
-
-    names: frozenset[str]
-    suffixes: tuple[str, ...]
-    networks: tuple[Network, ...]
-
-    @classmethod
-    def of(cls, patterns: Iterable[str], field_name: str) -> _Hosts:
-        names, suffixes, networks = set[str](), list[str](), list[Network]()
-        for pattern in patterns:
-            try:
-                networks.append(ip_network(pattern))
-            except ValueError:
-                name = _host_name(pattern.removeprefix("*."), field_name)
-                if pattern.startswith("*."):
-                    suffixes.append("." + name)
-                else:
-                    names.add(name)
-        return cls(frozenset(names), tuple(suffixes), tuple(networks))
-
-    def matches(self, host: str) -> bool:
-        if host in self.names or (self.suffixes and host.endswith(self.suffixes)):
-            return True
-        if not self.networks:
-            return False
-        try:
-            return _within(address_of(host), self.networks)
-        except ValueError:
-            return False
-
-
-def _host_name(text: str, field_name: str) -> str:
-    """A pattern's name as URLs spell it, so that the two compare equal."""
-    try:
-        url = HttpUrl.of(f"https://{text}")
-    except EgressRefused as error:
-        raise ConfigurationError(f"EgressPolicy.{field_name}: {excerpt(text)} is no host: {error.rule}") from None
-    if url.target != b"/" or url.authority.text != url.authority.host:
-        raise ConfigurationError(f"EgressPolicy.{field_name}: {excerpt(text)} is more than a host")
-    return url.authority.host
-
-
-def _networks(texts: Iterable[str], field_name: str) -> tuple[Network, ...]:
-    try:
-        return tuple(ip_network(text) for text in sorted(texts))
-    except ValueError as error:
-        raise ConfigurationError(f"EgressPolicy.{field_name}: {error}") from None
+    @cached_property
+    def _own(self) -> Networks:
+        return Networks.of(self.own_addresses or (), "own_addresses")
 
 
 def _check_schemes(schemes: Collection[str]) -> None:
@@ -201,43 +201,13 @@ def _parsed(address: str | Address) -> Address:
 # One policy, few receivers, many deliveries. A refusal is raised and so never remembered.
 @lru_cache(maxsize=4096)
 def _check_authority(policy: EgressPolicy, authority: Authority) -> None:
-    scheme, host, port = authority.scheme, authority.host, authority.port
-    if scheme not in policy.schemes:
-        allowed = tuple(sorted({*policy.schemes, scheme} & DEFAULT_PORTS.keys()))
-        raise EgressRefused(f"the scheme {excerpt(scheme)} is not allowed", f"EgressPolicy(schemes={allowed!r})")
-    if policy.ports is not None and port not in policy.ports:
-        ports = tuple(sorted({*policy.ports, port}))
-        raise EgressRefused(f"the port {port} is not allowed", f"EgressPolicy(ports={ports!r})")
-    if policy._denied_hosts.matches(host):  # noqa: SLF001 - the policy's own rules, in a function that can be cached
-        raise EgressRefused(f"the host {excerpt(host)} is denied", "take it out of EgressPolicy(denied_hosts=…)")
-    if authority.address is not None:
-        _check_address(policy, authority.address, None)
-    elif "." not in host and not policy.allows_host(host):
-        raise EgressRefused(
-            f"the host {excerpt(host)} is a single label",
-            f"EgressPolicy(allowed_hosts=({host!r},), allowed_networks=…)",
-        )
+    if objections := list(policy._to_authority(authority)):  # noqa: SLF001 - a method of the policy that can be cached
+        raise refusal(policy, objections)
 
 
 @lru_cache(maxsize=4096)
 def _check_address(policy: EgressPolicy, address: Address, host: str | None) -> None:
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         raise EgressRefused("the address has a zone identifier", "no policy allows it: use one without")
-    carried = carried_by(address)
-    for stands_for in (address,) if carried is None else (address, carried):
-        if _within(stands_for, policy._denied_networks):  # noqa: SLF001 - as above
-            raise EgressRefused(f"{stands_for} is denied", "take its network out of EgressPolicy(denied_networks=…)")
-        purpose = special_purpose(stands_for)
-        if purpose is None:
-            continue
-        name = host if host is not None else str(address)
-        # A name alone opens no network, and a network alone opens no name.
-        if not (policy.allows_host(name) and _within(stands_for, policy._allowed_networks)):  # noqa: SLF001 - as above
-            raise EgressRefused(
-                f"{stands_for} is not global: {purpose}",
-                f"EgressPolicy(allowed_hosts=({name!r},), allowed_networks=('{ip_network(stands_for)}',))",
-            )
-
-
-def _within(address: Address, networks: Iterable[Network]) -> bool:
-    return any(address.version == network.version and address in network for network in networks)
+    if objections := list(policy._to_address(address, host)):  # noqa: SLF001 - as above
+        raise refusal(policy, objections)

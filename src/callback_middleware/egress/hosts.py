@@ -23,11 +23,13 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)")
 _UNSAFE: Final = re.compile(r"[\x00-\x20\x7f-\xa0\\\u2028\u2029]")
-_PORT: Final = re.compile(r"[0-9]{1,5}")
+_PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")
 _NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 HIGHEST_PORT: Final = 65535
 _LONGEST_NAME: Final = 253
+_DEVIATIONS: Final = frozenset("ßς\u200c\u200d")
+"""What IDNA 2003 maps to something else, or to nothing, and IDNA 2008 keeps (UTS 46, "deviation characters")."""
 
 
 def _refused(rule: str, instead: str) -> EgressRefused:
@@ -100,11 +102,11 @@ class HttpUrl:
 def _authority(scheme: str, text: str) -> Authority:
     if "@" in text:
         raise _refused("the URL carries user information", "leave it out, and send an Authorization header instead")
-    host, port_text = _host_and_port(text)
     default = DEFAULT_PORTS.get(scheme)
+    if default is None:
+        raise _refused(f"the scheme {excerpt(scheme)} is neither https nor http", "write https")
+    host, port_text = _host_and_port(text)
     port = _port(port_text) if port_text is not None else default
-    if port is None:
-        raise _refused(f"the scheme {excerpt(scheme)} has no port", "write https")
     address = literal(host)
     if address is None:
         host = _name(host)
@@ -128,7 +130,8 @@ def _host_and_port(text: str) -> tuple[str, str | None]:
 
 
 def _port(text: str) -> int:
-    if _PORT.fullmatch(text) is None or not 1 <= int(text) <= HIGHEST_PORT:
+    # One port, one spelling: no leading zeros, which some read as octal.
+    if _PORT.fullmatch(text) is None or int(text) > HIGHEST_PORT:
         raise _refused("the URL's port is not a number from 1 to 65535", "leave it out, or write such a number")
     return int(text)
 
@@ -147,6 +150,8 @@ def _name(host: str) -> str:
         raise _refused("the address in brackets is not IPv6", "write [address]:port")
     if host.endswith("."):
         raise _refused("the host ends in a dot", "write it without")
+    if len(host) > _LONGEST_NAME:  # A-labels are longer than what they stand for
+        raise _refused(f"the host is longer than {_LONGEST_NAME} characters", "write a shorter one")
     name = _ascii(host).lower()
     labels = name.split(".")
     if len(name) > _LONGEST_NAME or not all(_LABEL.fullmatch(label) for label in labels):
@@ -164,6 +169,8 @@ def _ascii(host: str) -> str:
     """The host in ASCII, if writing it back gives the same host (RFC 5891, 5.3)."""
     if host.isascii():
         return host
+    if _DEVIATIONS & set(host):
+        raise _refused(f"the host {excerpt(host)} is another one for older programs", "write its A-labels")
     try:
         encoded = idna.encode(host).decode("ascii")
         round_trip = idna.decode(encoded)
