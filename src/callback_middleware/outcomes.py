@@ -92,7 +92,18 @@ def outcome_of(answer: Answer) -> Accepted | Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One HTTP try, as operators see it."""
+    """One HTTP try, as operators see it.
+
+    Attributes:
+        delivery: What was tried to be delivered.
+        run: Of the delivery.
+        number: In its run, from 1.
+        started_at: Aware.
+        duration: From then until there was an outcome.
+        outcome: What it came to.
+        mismatch: How an answer that accepts differs from what the callback declares, in a sentence without a word of
+            the receiver's; empty where it does not, or nothing is declared. It changes nothing.
+    """
 
     delivery: UUID
     run: int
@@ -100,3 +111,4 @@ class Attempt:
     started_at: datetime
     duration: timedelta
     outcome: Outcome
+    mismatch: str = ""

@@ -131,13 +131,13 @@ def test_a_subscription_comes_back_from_its_row_as_it_was(subscription: Subscrip
     assert subscription_of(row, POLICY) == subscription
 
 
-def attempt(outcome: Outcome, started_at: datetime = datetime(2030, 1, 1, tzinfo=UTC)) -> Attempt:
-    return Attempt(UUID(int=1), 2, 3, started_at, timedelta(microseconds=4), outcome)
+def attempt(outcome: Outcome, started_at: datetime = datetime(2030, 1, 1, tzinfo=UTC), mismatch: str = "") -> Attempt:
+    return Attempt(UUID(int=1), 2, 3, started_at, timedelta(microseconds=4), outcome, mismatch)
 
 
-@given(outcomes, times)
-def test_an_attempt_comes_back_from_its_row_as_it_was(outcome: Outcome, started_at: datetime) -> None:
-    before = attempt(outcome, started_at)
+@given(outcomes, times, texts)
+def test_an_attempt_comes_back_from_its_row_as_it_was(outcome: Outcome, started_at: datetime, mismatch: str) -> None:
+    before = attempt(outcome, started_at, mismatch)
 
     row = through_sqlite(attempt_row(9, 4, before))
 

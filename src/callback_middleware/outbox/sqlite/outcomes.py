@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any, Final, assert_never
 from uuid import UUID
 
-from callback_middleware.outbox.sqlite.rows import Row, instant, microseconds, time_at
+from callback_middleware.outbox.sqlite.rows import Row, instant, microseconds, storable, time_at
 from callback_middleware.outcomes import (
     Accepted,
     Answer,
@@ -26,7 +26,7 @@ KEPT_OF_A_BODY: Final = 1024
 
 ATTEMPT_COLUMNS: Final = (
     *("delivery", "fence", "run", "number", "started_at", "duration"),
-    *("outcome", "status", "detail", "body"),
+    *("outcome", "status", "detail", "body", "mismatch"),
 )
 
 
@@ -37,12 +37,13 @@ def attempt_row(seq: int, fence: int, attempt: Attempt) -> Row:
         instant(attempt.started_at),
         microseconds(attempt.duration),
         *_outcome_columns(attempt.outcome),
+        storable(attempt.mismatch) or None,
     )
 
 
 def attempt_of(delivery: UUID, row: Row) -> Attempt:
     """An attempt of the columns :data:`ATTEMPT_COLUMNS`."""
-    _, _, run, number, started_at, duration, kind, status, detail, body = row
+    _, _, run, number, started_at, duration, kind, status, detail, body, mismatch = row
     return Attempt(
         delivery=delivery,
         run=run,
@@ -50,6 +51,7 @@ def attempt_of(delivery: UUID, row: Row) -> Attempt:
         started_at=time_at(started_at),
         duration=timedelta(microseconds=duration),
         outcome=_outcome(kind, status, {} if detail is None else json.loads(detail), body),
+        mismatch=mismatch or "",
     )
 
 

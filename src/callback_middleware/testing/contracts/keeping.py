@@ -138,6 +138,16 @@ class KeepContract(OutboxSetting):
 
         assert list(await outbox.attempts(attempt.delivery)) == [attempt]
 
+    @pytest.mark.parametrize("mismatch", ["answered 202; declared: 200, 204", "the body is no Réponse: 'ok' (missing)"])
+    async def test_it_keeps_how_an_answer_differed(self, outbox: Engine, clock: VirtualClock, mismatch: str) -> None:
+        await self.put(outbox, self.delivery(clock))
+        claim = await self.claim_one(outbox)
+        attempt = replace(self.attempt(claim, clock.now()), mismatch=mismatch)
+
+        await self.settle(outbox, claim, Delivered(), attempt)
+
+        assert list(await outbox.attempts(attempt.delivery)) == [attempt]
+
     async def test_it_keeps_as_many_attempts_as_there_are(self, outbox: Engine, clock: VirtualClock) -> None:
         delivery = self.delivery(clock)
         await self.put(outbox, delivery)

@@ -74,6 +74,7 @@ CREATE TABLE attempt (
   status INTEGER,
   detail TEXT,                       -- JSON: what else the outcome says
   body BLOB,                         -- the beginning of the answer's
+  mismatch TEXT,                     -- how an answer that accepts differs from the declared ones; null for not at all
   UNIQUE (delivery, fence)
 );
 
