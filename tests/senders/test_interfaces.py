@@ -1,0 +1,177 @@
+"""This machine's own addresses."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from callback_middleware.egress import EgressPolicy
+from callback_middleware.outcomes import AttemptRequest, Blocked
+from callback_middleware.senders import interfaces
+from callback_middleware.senders.httpx import HttpxSender
+from callback_middleware.senders.interfaces import REFRESH, OwnAddresses, of_linux, of_this_machine
+from lacking import lacking
+
+FIB_TRIE = """\
+Main:
+  +-- 0.0.0.0/0 3 0 5
+     |-- 0.0.0.0
+        /0 universe UNICAST
+     +-- 93.184.215.0/24 2 0 2
+        |-- 93.184.215.0
+           /24 link UNICAST
+        |-- 93.184.215.14
+           /32 host LOCAL
+        |-- 93.184.215.255
+           /32 link BROADCAST
+Local:
+  +-- 0.0.0.0/0 3 0 5
+     +-- 127.0.0.0/8 2 0 2
+        |-- 127.0.0.0
+           /8 host LOCAL
+        |-- 127.0.0.1
+           /32 host LOCAL
+     |-- 93.184.215.14
+        /32 host LOCAL
+Id 100:
+  |-- 0.0.0.0
+     /0 host LOCAL
+"""
+IF_INET6 = """\
+20010200000000000000000000000005 02 40 00 80     eth0
+fe8000000000000000fc00fffe000001 02 40 20 80     eth0
+00000000000000000000000000000001 01 80 10 80       lo
+"""
+
+
+class Watch:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Machine:
+    """An operating system whose answers are scripted, the last of them for ever."""
+
+    def __init__(self, *answers: Sequence[str] | Exception) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    def __call__(self) -> Sequence[str]:
+        self.asked += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_linux_lists_single_addresses_and_no_networks() -> None:
+    """A transparent proxy declares the whole Internet local: that is nobody's own."""
+    assert of_linux(FIB_TRIE, IF_INET6) == {
+        *("93.184.215.14", "127.0.0.1"),
+        *("2001:200::5", "fe80::fc:ff:fe00:1", "::1"),
+    }
+
+
+def test_a_kernel_without_a_family_lists_the_other() -> None:
+    assert of_linux("", IF_INET6) == {"2001:200::5", "fe80::fc:ff:fe00:1", "::1"}
+    assert of_linux(FIB_TRIE, "") == {"93.184.215.14", "127.0.0.1"}
+
+
+def test_a_missing_file_is_a_missing_family(tmp_path: Path) -> None:
+    assert interfaces._text(str(tmp_path / "if_inet6")) == ""
+
+
+def test_this_machine_has_a_loopback_and_every_address_that_it_can_listen_on() -> None:
+    if sys.platform != "linux":
+        lacking("reads what Linux tells of interfaces")
+    found = of_this_machine()
+    assert "127.0.0.1" in found
+    for address in map(ip_address, found):
+        if address.version == 4:
+            with socket.socket() as listening:
+                listening.bind((str(address), 0))
+
+
+def test_elsewhere_it_is_what_the_machines_name_resolves_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(socket, "gethostname", lambda: "web1")
+
+    def getaddrinfo(name: str, port: None, *, type: int) -> Sequence[object]:  # noqa: A002 - the standard library's
+        assert name == "web1"
+        return [(0, 0, 0, "", ("93.184.215.14", 0)), (0, 0, 0, "", ("fe80::1%en0", 0, 0, 4))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    assert of_this_machine() == {"93.184.215.14", "fe80::1"}
+
+
+async def test_a_policy_is_completed_with_this_machines_addresses() -> None:
+    own = OwnAddresses(Machine(["93.184.215.14"]), Watch())
+    policy = await own.refused_by(EgressPolicy(ports=None))
+    assert policy == EgressPolicy(ports=None, own_addresses=("93.184.215.14",))
+
+
+async def test_one_that_says_itself_what_is_its_own_is_left_alone() -> None:
+    machine = Machine(["93.184.215.14"])
+    own = OwnAddresses(machine, Watch())
+    for addresses in ((), ("1.1.1.1",)):
+        policy = EgressPolicy(own_addresses=addresses)
+        assert await own.refused_by(policy) is policy
+    assert machine.asked == 0
+
+
+async def test_the_system_is_asked_once_and_again_when_time_has_passed() -> None:
+    machine, watch = Machine(["1.1.1.1"], ["1.1.1.1"], ["8.8.8.8"]), Watch()
+    own = OwnAddresses(machine, watch)
+    first = await own.refused_by(EgressPolicy())
+    assert await own.refused_by(EgressPolicy()) is first
+    assert machine.asked == 1
+    watch.now += REFRESH
+    # Nothing changed, and whatever was remembered of this policy still holds.
+    assert await own.refused_by(EgressPolicy()) is first
+    assert machine.asked == 2
+    watch.now += REFRESH
+    assert (await own.refused_by(EgressPolicy())).own_addresses == {"8.8.8.8"}
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "hidden"), ValueError("no address")])
+async def test_a_system_that_does_not_tell_is_said_once_and_what_was_known_stays(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine, watch = Machine(["1.1.1.1"], error), Watch()
+    own = OwnAddresses(machine, watch)
+    first = await own.refused_by(EgressPolicy())
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            watch.now += REFRESH
+            assert await own.refused_by(EgressPolicy()) is first
+    assert [record.getMessage() for record in caplog.records] == [
+        (
+            f"this machine's own addresses cannot be read ({type(error).__name__}): callbacks to those that are public "
+            "are not refused; name them in EgressPolicy(own_addresses=…)"
+        )
+    ]
+    assert machine.asked == 4
+
+
+async def test_a_name_that_leads_back_to_this_machine_is_refused_before_a_socket_is_opened() -> None:
+    own = OwnAddresses(Machine(["93.184.215.14"]), Watch())
+    sender = HttpxSender(lookup=lambda _: [ip_address("93.184.215.14")])
+    outcome = await sender.send(
+        AttemptRequest("POST", "https://receiver.example/", (), b""),
+        egress=await own.refused_by(EgressPolicy()),
+        deadline=timedelta(seconds=30),
+    )
+    assert isinstance(outcome, Blocked)
+    assert outcome.rule == "93.184.215.14 is this machine's own"
