@@ -11,6 +11,7 @@ import pytest
 from callback_middleware.delivery import Claim, Dead, Delivered, Delivery, Fence, Retry
 from callback_middleware.dispatcher.attempts import Attempter, headers_of
 from callback_middleware.egress import EgressPolicy
+from callback_middleware.errors import ConfigurationError
 from callback_middleware.outcomes import Answer, AttemptRequest, Outcome, Phase, Unreachable, outcome_of
 from callback_middleware.ports import Signer
 from callback_middleware.retry import RetryPolicy
@@ -81,10 +82,21 @@ def test_an_attempt_carries_the_deliverys_headers_and_those_of_standard_webhooks
     )
 
 
-def test_what_is_signed_is_the_attempts_own_time() -> None:
-    *_, signature = headers_of(DELIVERY, NOW, Sign())
+def test_what_is_signed_is_the_attempts_own_time_in_whole_seconds_as_its_header_says() -> None:
+    *_, timestamp, signature = headers_of(DELIVERY, NOW, Sign())
 
-    assert signature == ("webhook-signature", f"{DELIVERY.id} {NOW.timestamp()}")
+    assert timestamp == ("webhook-timestamp", "1893456000")
+    assert signature == ("webhook-signature", f"{DELIVERY.id} 1893456000.0")
+
+
+@pytest.mark.parametrize("name", ["webhook-id", "Webhook-Timestamp"])
+def test_a_signer_that_sets_a_header_a_second_time_is_refused(name: str) -> None:
+    class Again:
+        def sign(self, delivery: Delivery, timestamp: datetime) -> Sequence[tuple[str, str]]:
+            return (("webhook-signature", "v1,"), (name, "7"))
+
+    with pytest.raises(ConfigurationError, match=f"the signer returned {name}"):
+        headers_of(DELIVERY, NOW, Again())
 
 
 async def test_the_request_is_the_deliverys_to_the_byte() -> None:

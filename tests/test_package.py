@@ -23,6 +23,7 @@ NAMES = {
     "Outcome",
     "RetryPolicy",
     "SQLiteOutbox",
+    "StandardWebhooksSigner",
     "State",
     "deliver",
     "errors",

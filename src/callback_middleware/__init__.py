@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from callback_middleware.outcomes import Attempt, Outcome
     from callback_middleware.recording import CaptureLimits
     from callback_middleware.retry import RetryPolicy
+    from callback_middleware.signing import StandardWebhooksSigner
     from callback_middleware.states import State
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Outcome",
     "RetryPolicy",
     "SQLiteOutbox",
+    "StandardWebhooksSigner",
     "State",
     "deliver",
     "errors",
@@ -62,6 +64,7 @@ _HOMES = {
     "Outcome": "outcomes",
     "RetryPolicy": "retry",
     "SQLiteOutbox": "outbox.sqlite",
+    "StandardWebhooksSigner": "signing",
     "State": "states",
     "deliver": "options",
     "notify": "notifying",

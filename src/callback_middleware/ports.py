@@ -236,7 +236,14 @@ class Signer(Protocol):
     """Signs the exact bytes of an attempt."""
 
     def sign(self, delivery: Delivery, timestamp: datetime) -> Sequence[tuple[str, str]]:
-        """The headers that sign this delivery's body at ``timestamp``."""
+        """The headers that sign this delivery's body at ``timestamp``.
+
+        Args:
+            delivery: Its ``webhook-id`` is its id as text.
+            timestamp: Whole seconds, in UTC: what ``webhook-timestamp`` says.
+
+        ``webhook-id`` and ``webhook-timestamp`` are sent in any case, and are not among what it returns.
+        """
         ...
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from callback_middleware.delivery import Claim, Delivery, Settlement
 from callback_middleware.egress import EgressPolicy
+from callback_middleware.errors import ConfigurationError
 from callback_middleware.outcomes import Attempt, AttemptRequest, Outcome, Phase, Unreachable
 from callback_middleware.ports import Clock, Sender, Signer
 from callback_middleware.verdicts import EXPIRED, expired, verdict
@@ -18,6 +19,9 @@ logger = logging.getLogger("callback_middleware")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND: Final = timedelta(seconds=1)
+
+_ID: Final = "webhook-id"
+_TIMESTAMP: Final = "webhook-timestamp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +78,16 @@ def headers_of(delivery: Delivery, now: datetime, signer: Signer | None) -> Sequ
     ``webhook-id`` is the same at every attempt; ``webhook-timestamp`` is the attempt's. ``Host`` and
     ``Content-Length`` are the sender's.
     """
-    signature = () if signer is None else signer.sign(delivery, now)
-    timestamp = (now - _EPOCH) // _SECOND
+    # The signer is told the very second that stands in the header: the two cannot disagree, however it rounds.
+    seconds = (now - _EPOCH) // _SECOND
+    signature = () if signer is None else signer.sign(delivery, _EPOCH + seconds * _SECOND)
+    for name, _ in signature:
+        if name.lower() in (_ID, _TIMESTAMP):
+            raise ConfigurationError(f"the signer returned {name}, which every attempt has already: leave it out")
     return (
         *delivery.headers,
-        ("webhook-id", str(delivery.id)),
-        ("webhook-timestamp", str(timestamp)),
+        (_ID, str(delivery.id)),
+        (_TIMESTAMP, str(seconds)),
         *signature,
     )
 
