@@ -112,10 +112,10 @@ class Capture:
                 return error
             return OutboxUncertain(f"the outbox raised {error!r}")
         self._spell.told = False
-        if report.duplicates or report.unsubscribed:
+        if report.duplicates or report.unsubscribed or report.refused:
             for skip in _left_out(planned, report):
                 self.observer.skipped(skip)
-            batch = _without(batch, frozenset((*report.duplicates, *report.unsubscribed)))
+            batch = _without(batch, frozenset((*report.duplicates, *report.unsubscribed, *report.refused)))
         self.observer.put(batch)
         self.on_put()
         return None
@@ -123,18 +123,24 @@ class Capture:
 
 def _left_out(planned: Planned, report: PutReport) -> Iterator[Skip]:
     """What the outbox did not take, and why."""
-    duplicates, unsubscribed = frozenset(report.duplicates), frozenset(report.unsubscribed)
+    duplicates, unsubscribed, refused = frozenset(report.duplicates), frozenset(report.unsubscribed), report.refused
     # The dedupe key itself stays out of the detail: it is often the client's own, and a log is no place for it.
     used = "its dedupe key was used in the last 24 hours"
     for plan in planned.plans:
         if plan.id in duplicates:
             yield Skip(plan.operation, plan.callback, Reason.DUPLICATE, used, id=plan.id)
+        elif plan.id in refused:
+            detail = refused[plan.id].detail
+            yield Skip(plan.operation, plan.callback, Reason.BACKLOG_FULL, detail, id=plan.id)
     for one in planned.notifications:
         if one.id in duplicates:
             yield Skip(one.operation, one.callback, Reason.DUPLICATE, used, id=one.id, verb=Verb.NOTIFY)
         elif one.id in unsubscribed:
             detail = f"its owner has no subscription of the key {excerpt(one.key)}"
             yield Skip(one.operation, one.callback, Reason.NOBODY_SUBSCRIBED, detail, id=one.id, verb=Verb.NOTIFY)
+        elif one.id in refused:
+            detail = refused[one.id].detail
+            yield Skip(one.operation, one.callback, Reason.BACKLOG_FULL, detail, id=one.id, verb=Verb.NOTIFY)
 
 
 def _without(batch: Batch, ids: frozenset[UUID]) -> Batch:

@@ -121,10 +121,15 @@ class Fence(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A delivery that this worker alone may attempt until its lease ends."""
+    """A delivery that this worker alone may attempt until its lease ends.
+
+    Attributes:
+        newcomer: Its receiver has never accepted anything.
+    """
 
     fence: Fence
     delivery: Delivery
+    newcomer: bool = False
 
     @property
     def attempt(self) -> int:

@@ -18,6 +18,7 @@
     └── OutboxError               the operator
         ├── OutboxUnavailable         certainly not stored
         ├── OutboxUncertain           perhaps stored: put the same batch again
+        ├── BacklogFull               as many wait as may: not stored
         └── DeliveryNotFound          no delivery has this id
 
 A receiver that fails is none of these: it is an :class:`~callback_middleware.outcomes.Outcome`.
@@ -29,6 +30,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "AmbiguousCallback",
+    "BacklogFull",
     "CallbackError",
     "CallbackNotFound",
     "ConfigurationError",
@@ -162,6 +164,14 @@ class OutboxUnavailable(OutboxError):
 
 class OutboxUncertain(OutboxError):
     """The outbox may or may not have stored what was being put. Put the same batch again: ids make that safe."""
+
+
+class BacklogFull(OutboxError):
+    """As many deliveries wait as the outbox' ``backlog`` allows: this one is certainly not stored.
+
+    Nothing that the caller could change would fit. Its operator may raise the bound that the message names, or see to
+    the receiver; later, when fewer wait, the same call may do.
+    """
 
 
 class DeliveryNotFound(OutboxError):

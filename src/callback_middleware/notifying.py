@@ -9,7 +9,7 @@ from typing import Concatenate, Final, TypeVar, overload
 from uuid import UUID
 
 from callback_middleware.clock import SystemClock
-from callback_middleware.errors import NobodySubscribed
+from callback_middleware.errors import BacklogFull, NobodySubscribed
 from callback_middleware.identifiers import uuid7
 from callback_middleware.operations import Body
 from callback_middleware.planning import due_at
@@ -106,6 +106,7 @@ async def notify(
         PayloadInvalid: The body does not fit what the callback's function declares, or has no JSON form.
         PlanningError: Key, owner, time or tags make no sense.
         ConfigurationError: What the function declares cannot be read.
+        BacklogFull: Too many wait for the same receiver or owner. Not stored, and ``dedupe`` is not used: try later.
         OutboxUnavailable: Certainly not stored.
         OutboxUncertain: Perhaps stored. With a ``dedupe`` key calling again sends once.
     """
@@ -127,6 +128,11 @@ async def notify(
         raise NobodySubscribed(
             f"this owner has no subscription of the key {excerpt(key)} of callback {name!r}, or no longer: "
             "nothing is sent (callbacks.subscribe(…) makes one, in a handler of an operation that documents it)"
+        )
+    if notification.id in report.refused:
+        raise BacklogFull(
+            f"the backlog is full, and this notification of callback {name!r} is not stored: "
+            f"{report.refused[notification.id].detail}"
         )
     return notification.id
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, Protocol
 from uuid import UUID
 
+from callback_middleware.backlog import Refusal
 from callback_middleware.delivery import Claim, Delivery, Fence, Settlement, Verdict
 from callback_middleware.destinations import Origin
 from callback_middleware.egress import EgressPolicy
@@ -58,11 +60,13 @@ class PutReport(NamedTuple):
         stored: Ids that are new in the outbox, of deliveries and of notifications.
         duplicates: Ids that were not stored because their dedupe key was used in the last 24 hours.
         unsubscribed: Ids of notifications that were not stored because their owner has not subscribed their key.
+        refused: Ids that were not stored because too many are live, and which bound that is.
     """
 
     stored: Sequence[UUID] = ()
     duplicates: Sequence[UUID] = ()
     unsubscribed: Sequence[UUID] = ()
+    refused: Mapping[UUID, Refusal] = MappingProxyType({})
 
 
 class Outbox(Protocol):
@@ -84,6 +88,11 @@ class Outbox(Protocol):
 
         Cancelling the caller does not undo it: once asked for, it is stored, or fails, by itself.
 
+        What would exceed a bound of the outbox' :class:`~callback_middleware.backlog.BacklogLimits` is refused, and
+        uses no dedupe key; the rest of its batch is stored. A dedupe key that was used makes a duplicate all the same.
+        What is live, pending or sending, is counted before a commit and not under a lock: processes that put at the
+        same moment may exceed a bound together, by what they put in that moment.
+
         Raises:
             OutboxUnavailable: Certainly not stored.
             OutboxUncertain: Perhaps stored; put the same batch again.
@@ -99,6 +108,10 @@ class Outbox(Protocol):
 
         Of one origin at most ``per_origin`` less those in ``busy``; origins take turns, across calls too.
         A delivery whose lease ended is due again.
+
+        An origin that has never accepted a delivery, which is one of whose deliveries none was settled ``Delivered``
+        as far as is remembered, is a newcomer: of it at most one is out at a time, whoever claimed it, less those in
+        ``busy``, whatever ``per_origin`` says; and the claim says so. In an outbox without bounds nobody is.
         """
         ...
 
@@ -171,7 +184,7 @@ class DeliveryLog(Protocol):
 
         The new run has the same id, destination and body, and a number that is one higher. It is due now, is charged no
         attempt and suspected of nothing, and expires when its retry policy says, counted from now. Fences go on rising:
-        a claim of an earlier run changes nothing in this one. Its dedupe key is not asked.
+        a claim of an earlier run changes nothing in this one. Its dedupe key is not asked, and no bound refuses it.
 
         Raises:
             DeliveryNotFound: No delivery has this id.
@@ -199,6 +212,8 @@ class DeliveryLog(Protocol):
         whatever the time says. Dedupe keys stay used for their 24 hours. A forgotten id is an unknown id; the
         generation of a subscription is remembered as long as a delivery that was sent to it.
 
+        An origin that accepted something last before this time, and has nothing that is live, is a newcomer again.
+
         Returns how many deliveries were forgotten: fewer than ``limit`` when there are no more.
         """
         ...
@@ -224,6 +239,10 @@ class Sender(Protocol):
 
         ``egress`` is asked about the URL and about every address before a socket to it is opened.
         No redirect is followed, no cookie kept, no proxy taken from the environment, no content decoded.
+
+        Raises:
+            AddressBusy: Nothing was sent, because enough attempts are under way to the receiver's address. The
+                delivery goes back with all its attempts, and is due again when the exception says.
         """
         ...
 

@@ -44,6 +44,7 @@ class Reason(enum.StrEnum):
     TRUNCATED = "truncated"
     DUPLICATE = "duplicate"
     NOBODY_SUBSCRIBED = "nobody subscribed"
+    BACKLOG_FULL = "backlog full"
 
 
 @dataclass(frozen=True, slots=True)

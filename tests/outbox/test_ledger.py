@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 from uuid import UUID
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from callback_middleware.backlog import BacklogLimits
 from callback_middleware.delivery import Claim, Dead, Delivered, Delivery, Released, Retry, Settlement, Verdict
 from callback_middleware.outbox.ledger import Ledger
 from callback_middleware.outcomes import Accepted, Answer, Attempt
@@ -42,9 +44,11 @@ verdicts = st.sampled_from([Delivered(), Dead("told so"), Retry(timedelta()), Re
 class Workers(RuleBasedStateMachine):
     """Workers that claim, stall, die, report late and twice; operators who cancel, replay and forget; time goes on."""
 
+    limits: ClassVar[BacklogLimits | None] = None
+
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger(keep=10_000)
+        self.ledger = Ledger(10_000, self.limits)
         self.now = START
         self.numbers = itertools.count(1)
         self.put: dict[UUID, Delivery] = {}
@@ -77,6 +81,8 @@ class Workers(RuleBasedStateMachine):
         taken = Counter(claim.delivery.origin for claim in claimed.claims)
         assert len(claimed.claims) <= limit
         assert all(count + (origin == busy) <= per_origin for origin, count in taken.items())
+        new = {claim.delivery.origin for claim in claimed.claims if claim.newcomer}
+        assert all(taken[origin] == 1 and origin != busy for origin in new)
         for claim in claimed.claims:
             assert claim.fence.number > self.fences[claim.delivery.id]
             assert claim.delivery.id not in self.terminal
@@ -184,5 +190,13 @@ class Workers(RuleBasedStateMachine):
         assert self.ledger.counts()[State.SENDING] == 0
 
 
+class CautiousWorkers(Workers):
+    """The same, to receivers of which one at a time is out until they have accepted something."""
+
+    limits = BacklogLimits(newcomer=10_000)
+
+
 TestWorkers = Workers.TestCase
 TestWorkers.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestCautiousWorkers = CautiousWorkers.TestCase
+TestCautiousWorkers.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

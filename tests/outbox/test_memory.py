@@ -11,6 +11,7 @@ import anyio
 import pytest
 from memory_setting import CLOCK, HERE, HOUR, LEASE, START, SUBSCRIPTION, THERE, deliver_all, delivery
 
+from callback_middleware.backlog import BacklogLimits
 from callback_middleware.delivery import Claim, Delivered, Delivery, Settlement
 from callback_middleware.errors import DeliveryNotFound
 from callback_middleware.outbox.memory import MemoryOutbox
@@ -23,8 +24,8 @@ from callback_middleware.testing import OutboxContract, VirtualClock
 
 class TestContract(OutboxContract):
     @pytest.fixture
-    def outbox(self, clock: VirtualClock) -> MemoryOutbox:
-        return MemoryOutbox(clock=clock)
+    def outbox(self, clock: VirtualClock, backlog: BacklogLimits | None) -> MemoryOutbox:
+        return MemoryOutbox(clock=clock, backlog=backlog)
 
 
 async def test_of_terminal_deliveries_the_last_are_remembered() -> None:

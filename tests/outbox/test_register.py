@@ -8,6 +8,7 @@ from memory_setting import START, delivery
 from callback_middleware.delivery import Delivery
 from callback_middleware.errors import DeliveryNotFound
 from callback_middleware.outbox.register import Register
+from callback_middleware.outbox.tally import Tally
 from callback_middleware.states import Event, IllegalTransition, State
 
 SECOND = timedelta(seconds=1)
@@ -16,7 +17,7 @@ SECOND = timedelta(seconds=1)
 def register_of(*deliveries: Delivery, keep: int = 10) -> tuple[Register, list[Delivery]]:
     """A register of these, and what it will say that it remembers no longer."""
     forgotten: list[Delivery] = []
-    register = Register(keep, forgotten.append)
+    register = Register(keep, forgotten.append, Tally())
     for one in deliveries:
         register.add(one)
     return register, forgotten

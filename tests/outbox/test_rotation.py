@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -22,6 +23,11 @@ steps = st.lists(
     ),
     max_size=60,
 )
+
+
+def up_to(most: int) -> Callable[[str, int], int]:
+    """So many of each origin."""
+    return lambda _, busy: most - busy
 
 
 @dataclass
@@ -59,7 +65,7 @@ def test_it_hands_out_what_looking_at_everything_would(script: list[tuple[str, i
         else:
             limit, per_origin = int(first), second or 1
             due_now = model.due(now)
-            taken = rotation.take(limit, now, per_origin=per_origin, busy=Counter())
+            taken = rotation.take(limit, now, room=up_to(per_origin), busy=Counter())
             assert len(taken) == min(limit, sum(min(count, per_origin) for count in due_now.values()))
             for item in taken:
                 origin, due = model.items[item]
@@ -82,7 +88,7 @@ def test_between_two_turns_of_one_origin_every_other_that_is_due_has_one(origins
 
     last_turn: dict[str, int] = {}
     for turn in range(len(origins)):
-        (item,) = rotation.take(1, START, per_origin=1, busy=Counter())
+        (item,) = rotation.take(1, START, room=up_to(1), busy=Counter())
         origin = origins[item.int]
         since = last_turn.get(origin, -1)
         assert all(last_turn.get(other, -1) >= since for other in waiting), f"{origin} jumped the queue"
@@ -91,7 +97,7 @@ def test_between_two_turns_of_one_origin_every_other_that_is_due_has_one(origins
         if not waiting[origin]:
             del waiting[origin]
 
-    assert rotation.take(limit, START, per_origin=9, busy=Counter()) == []
+    assert rotation.take(limit, START, room=up_to(9), busy=Counter()) == []
 
 
 def test_who_is_left_out_keeps_its_turn() -> None:
@@ -100,8 +106,8 @@ def test_who_is_left_out_keeps_its_turn() -> None:
         rotation.add(UUID(int=number), origin, START, START)
     rotation.add(UUID(int=2), "b", START, START)
 
-    busy = rotation.take(1, START, per_origin=1, busy=Counter("a"))
-    free = rotation.take(1, START, per_origin=1, busy=Counter())
+    busy = rotation.take(1, START, room=up_to(1), busy=Counter("a"))
+    free = rotation.take(1, START, room=up_to(1), busy=Counter())
 
     assert (busy, free) == ([UUID(int=1)], [UUID(int=0)])
 
@@ -111,9 +117,9 @@ def test_who_is_left_out_keeps_its_turn_among_those_left_out() -> None:
     for number, origin in enumerate("abc"):
         rotation.add(UUID(int=number), origin, START, START)
 
-    rotation.take(3, START, per_origin=1, busy=Counter("abc"))
+    rotation.take(3, START, room=up_to(1), busy=Counter("abc"))
 
-    assert rotation.take(3, START, per_origin=1, busy=Counter()) == [UUID(int=number) for number in range(3)]
+    assert rotation.take(3, START, room=up_to(1), busy=Counter()) == [UUID(int=number) for number in range(3)]
 
 
 def test_an_origin_with_nothing_left_is_forgotten() -> None:
@@ -121,7 +127,7 @@ def test_an_origin_with_nothing_left_is_forgotten() -> None:
     for number in range(100):
         rotation.add(UUID(int=number), f"origin {number}", START + SECOND, START)
 
-    rotation.take(100, START + SECOND, per_origin=1, busy=Counter())
+    rotation.take(100, START + SECOND, room=up_to(1), busy=Counter())
 
     assert (len(rotation), len(rotation._queues), len(rotation._ring), len(rotation._parked)) == (0, 0, 0, 0)
 
@@ -134,7 +140,7 @@ def test_looks_at_one_origin_do_not_pile_up() -> None:
     for number in range(1, 500):
         rotation.add(UUID(int=number), "a", now + SECOND, now)
         now += SECOND
-        rotation.take(1, now, per_origin=1, busy=Counter())
+        rotation.take(1, now, room=up_to(1), busy=Counter())
 
     assert len(rotation._parked) <= 2
 
@@ -152,7 +158,7 @@ def test_what_was_taken_out_does_not_pile_up() -> None:
 
     assert len(rotation._parked) == 2
     assert sum(len(queue.heap) for queue in rotation._queues.values()) <= 2
-    assert rotation.take(9, START + month + SECOND, per_origin=9, busy=Counter()) == [UUID(int=0)]
+    assert rotation.take(9, START + month + SECOND, room=up_to(9), busy=Counter()) == [UUID(int=0)]
     assert len(rotation._queues) == len(rotation._parked) == 0
 
 
@@ -162,5 +168,5 @@ def test_an_origin_whose_items_were_taken_out_is_woken_for_a_later_one() -> None
     rotation.discard(UUID(int=1), "a", START)
     rotation.add(UUID(int=2), "a", START + 2 * SECOND, START)
 
-    assert rotation.take(9, START + SECOND, per_origin=9, busy=Counter()) == []
-    assert rotation.take(9, START + 2 * SECOND, per_origin=9, busy=Counter()) == [UUID(int=2)]
+    assert rotation.take(9, START + SECOND, room=up_to(9), busy=Counter()) == []
+    assert rotation.take(9, START + 2 * SECOND, room=up_to(9), busy=Counter()) == [UUID(int=2)]

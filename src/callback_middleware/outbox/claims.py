@@ -6,13 +6,16 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, NamedTuple
 from uuid import UUID
 
+from callback_middleware.backlog import claimable
 from callback_middleware.delivery import Claim, Delivery, Fence
 from callback_middleware.destinations import Origin
 from callback_middleware.outbox.register import Register, Row
 from callback_middleware.outbox.rotation import Rotation
+from callback_middleware.outbox.tally import Tally
 from callback_middleware.states import Event, State
 from callback_middleware.verdicts import KILLED_ITS_WORKER, SUSPICIONS
 
@@ -35,14 +38,16 @@ class Claims:
 
     Args:
         register: Where the rows stand.
+        tally: Which origins are newcomers.
 
     Attributes:
         news: The earliest time at which something is due that was not before, since it was last set to ``NEVER``.
     """
 
-    def __init__(self, register: Register) -> None:
+    def __init__(self, register: Register, tally: Tally) -> None:
         self.news = NEVER
         self._register = register
+        self._tally = tally
         self._fences = itertools.count(1)
         self._rotation = Rotation()
         # A dict, because one may be taken out of the middle.
@@ -66,7 +71,7 @@ class Claims:
 
     def withdraw(self, delivery: Delivery, now: datetime) -> None:
         """Hand it out no longer, and end its lease."""
-        if delivery.id == self._leased_suspect and self._suspects:
+        if (delivery.id == self._leased_suspect and self._suspects) or self._tally.others_wait(delivery):
             self.news = min(self.news, now)
         self._end_lease(delivery.id)
         self._take_out(delivery, now)
@@ -83,17 +88,19 @@ class Claims:
         """Lease what is due until ``until``.
 
         It costs what it claims and the origins that it visits: an origin is visited without a claim only while the
-        caller itself has ``per_origin`` of it. What is parked, or waits behind the first of its origin, is not seen.
+        caller itself has ``per_origin`` of it, or any caller one of a newcomer. What is parked, or waits behind the
+        first of its origin, is not seen.
         """
         self._return_lapsed(now)
         out = Counter(busy)
+        room = partial(self._room, per_origin)
         alone = self._claim_suspect(now, until, per_origin, out)
         if alone:
             return Claimed(alone)
         claims: list[Claim] = []
         killers: list[Delivery] = []
         while len(claims) < limit:
-            items = self._rotation.take(limit - len(claims), now, per_origin=per_origin, busy=out)
+            items = self._rotation.take(limit - len(claims), now, room=room, busy=out)
             if not items:
                 break
             for row in map(self._register.row, items):
@@ -122,6 +129,12 @@ class Claims:
                 owned.append(fence)
         return frozenset(owned)
 
+    def _room(self, per_origin: int, origin: Origin, busy: int) -> int:
+        """How many may be claimed of an origin of which the caller has so many."""
+        newcomer = self._tally.is_newcomer(origin)
+        out = newcomer and self._tally.asked(origin) in self._leases
+        return claimable(per_origin, newcomer=newcomer, out=out, busy=busy)
+
     def _take_out(self, delivery: Delivery, now: datetime) -> None:
         """Make what is due no longer due."""
         self._rotation.discard(delivery.id, delivery.origin, now)
@@ -144,7 +157,7 @@ class Claims:
         suspect = next(iter(self._suspects))
         del self._suspects[suspect]
         row = self._register.row(suspect)
-        if out.get(row.delivery.origin, 0) >= per_origin:
+        if self._room(per_origin, row.delivery.origin, out.get(row.delivery.origin, 0)) <= 0:
             # Another one gets the next chance.
             self._suspects[suspect] = None
             return []
@@ -158,7 +171,10 @@ class Claims:
         row.fence = next(self._fences)
         row.claims += 1
         self._note_lease(row.delivery.id, until)
-        return Claim(Fence(row.delivery.id, row.fence), row.delivery)
+        newcomer = self._tally.is_newcomer(row.delivery.origin)
+        if newcomer:
+            self._tally.ask(row.delivery)
+        return Claim(Fence(row.delivery.id, row.fence), row.delivery, newcomer)
 
     def _note_lease(self, delivery: UUID, until: datetime) -> None:
         self._leases[delivery] = until

@@ -25,13 +25,21 @@ class RecentKeys:
         """Remember a delivery's key. False if it is remembered already; True if it has none."""
         if delivery.dedupe is None:
             return True
-        while self._ends and self._ends[0][0] <= now:
-            self._keys.discard(self._ends.popleft()[1])
-        # Two operations may name their callbacks alike, and two owners choose the same key: none silences another.
-        subscribed = None if delivery.subscription is None else delivery.subscription.key
-        key = (delivery.operation, delivery.callback, delivery.dedupe, subscribed)
-        if key in self._keys:
+        if self.knows(delivery, now):
             return False
+        key = _key(delivery, delivery.dedupe)
         self._keys.add(key)
         self._ends.append((now + REMEMBERED_FOR, key))
         return True
+
+    def knows(self, delivery: Delivery, now: datetime) -> bool:
+        """Whether a delivery's key is remembered; it is not, if it has none."""
+        while self._ends and self._ends[0][0] <= now:
+            self._keys.discard(self._ends.popleft()[1])
+        return delivery.dedupe is not None and _key(delivery, delivery.dedupe) in self._keys
+
+
+def _key(delivery: Delivery, dedupe: str) -> _Key:
+    # Two operations may name their callbacks alike, and two owners choose the same key: none silences another.
+    subscribed = None if delivery.subscription is None else delivery.subscription.key
+    return delivery.operation, delivery.callback, dedupe, subscribed

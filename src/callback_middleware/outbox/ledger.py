@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 from typing import assert_never
 from uuid import UUID
 
+from callback_middleware.backlog import BacklogLimits, Refusal
 from callback_middleware.delivery import Dead, Delivered, Delivery, Fence, Released, Retry, Settlement
 from callback_middleware.destinations import Origin
 from callback_middleware.outbox.claims import NEVER, Claimed, Claims
 from callback_middleware.outbox.dedupe import RecentKeys
 from callback_middleware.outbox.register import Register, Row
 from callback_middleware.outbox.subscriptions import Subscriptions
+from callback_middleware.outbox.tally import Tally
 from callback_middleware.outcomes import Attempt
 from callback_middleware.ports import Batch, PutReport
 from callback_middleware.selection import Selection
@@ -26,11 +28,13 @@ class Ledger:
 
     Args:
         keep: How many terminal deliveries, with their attempts, are remembered: the last ones.
+        limits: How many may be live; None for as many as come.
     """
 
-    def __init__(self, keep: int) -> None:
-        self._register = Register(keep, self._forgotten)
-        self._claims = Claims(self._register)
+    def __init__(self, keep: int, limits: BacklogLimits | None = None) -> None:
+        self._tally = Tally(limits)
+        self._register = Register(keep, self._forgotten, self._tally)
+        self._claims = Claims(self._register, self._tally)
         self._subscriptions = Subscriptions()
         self._keys = RecentKeys()
 
@@ -53,24 +57,31 @@ class Ledger:
         # What can be refused comes first; after it nothing fails.
         if batch.subscribe:
             self._subscriptions.subscribe(batch.subscribe, now)
+        wanted = list(batch.deliveries)
+        unsubscribed: list[UUID] = []
+        for notification in batch.notify:
+            subscription = self._subscriptions.find(notification.key, now)
+            if subscription is not None:
+                wanted.append(Delivery.notified(notification, subscription))
+            elif notification.id not in self._register:
+                unsubscribed.append(notification.id)
         stored: list[UUID] = []
         duplicates: list[UUID] = []
-        unsubscribed: list[UUID] = []
-        for delivery in batch.deliveries:
-            if delivery.id not in self._register:
-                (stored if self._add(delivery, now) else duplicates).append(delivery.id)
-        for notification in batch.notify:
-            if notification.id in self._register:
+        refused: dict[UUID, Refusal] = {}
+        for delivery in wanted:
+            if delivery.id in self._register:
                 continue
-            subscription = self._subscriptions.find(notification.key, now)
-            if subscription is None:
-                unsubscribed.append(notification.id)
-                continue
-            delivery = Delivery.notified(notification, subscription)
-            (stored if self._add(delivery, now) else duplicates).append(delivery.id)
+            full = self._tally.refusal(delivery)
+            if full is not None and not self._keys.knows(delivery, now):
+                refused[delivery.id] = full
+            elif not self._keys.admit(delivery, now):
+                duplicates.append(delivery.id)
+            else:
+                self._add(delivery, now)
+                stored.append(delivery.id)
         for key in batch.end:
             self._subscriptions.end(key)
-        return PutReport(stored, duplicates, unsubscribed)
+        return PutReport(stored, duplicates, unsubscribed, refused)
 
     def claim(
         self, limit: int, now: datetime, until: datetime, *, per_origin: int, busy: Mapping[Origin, int]
@@ -132,6 +143,7 @@ class Ledger:
 
     def prune(self, before: datetime, now: datetime, limit: int) -> int:
         """Forget what ended and what expired before; at most ``limit`` deliveries. Returns how many of these."""
+        self._tally.forget(min(before, now))
         self._subscriptions.forget_expired(min(before, now))
         return self._register.prune(before, limit)
 
@@ -155,15 +167,12 @@ class Ledger:
     def counts(self) -> Mapping[State, int]:
         return self._register.counts()
 
-    def _add(self, delivery: Delivery, now: datetime) -> bool:
-        """Store one whose id is new. False if its dedupe key is in use."""
-        if not self._keys.admit(delivery, now):
-            return False
+    def _add(self, delivery: Delivery, now: datetime) -> None:
+        """Store one whose id is new."""
         self._register.add(delivery)
         self._claims.schedule(delivery, now)
         if delivery.subscription is not None:
             self._subscriptions.remember(delivery.subscription)
-        return True
 
     def _forgotten(self, delivery: Delivery) -> None:
         if delivery.subscription is not None:
@@ -187,6 +196,7 @@ class Ledger:
                     self._subscriptions.end_version(row.delivery.subscription)
                 move(row, Event.GIVE_UP, now, reason=reason, attempts=made)
             case Delivered():
+                self._tally.accept(row.delivery.origin, now)
                 move(row, Event.SUCCEED, now, reason="", attempts=made)
             case _:
                 assert_never(verdict)

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import anyio
 
+from callback_middleware.backlog import BACKLOG, BacklogLimits
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import Claim, Delivery, Fence, Settlement
 from callback_middleware.destinations import Origin
@@ -48,6 +49,7 @@ class MemoryOutbox:
         clock: Says what is due and which leases have ended; default the system's.
         keep: How many deliveries that are delivered, dead or cancelled the log remembers, with their attempts: the
             last ones. An id is known as long.
+        backlog: How many deliveries may be live; None for as many as come, and nobody is a newcomer.
     """
 
     durable: ClassVar[bool] = False
@@ -55,9 +57,11 @@ class MemoryOutbox:
     # It never waits.
     patience: ClassVar[float | None] = 0.0
 
-    def __init__(self, *, clock: Clock | None = None, keep: int = 1000) -> None:
+    def __init__(
+        self, *, clock: Clock | None = None, keep: int = 1000, backlog: BacklogLimits | None = BACKLOG
+    ) -> None:
         self._clock: Clock = clock or SystemClock()
-        self._ledger = Ledger(keep)
+        self._ledger = Ledger(keep, backlog)
         # Held for moments, and never while waiting: any thread and any loop may put.
         self._lock = threading.Lock()
         self._room: LoopLocal[_Room] = LoopLocal()

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from callback_middleware.delivery import Delivery
 from callback_middleware.errors import DeliveryNotFound
+from callback_middleware.outbox.tally import Tally
 from callback_middleware.outcomes import Attempt
 from callback_middleware.states import Event, State, advance
 
@@ -41,11 +42,13 @@ class Register:
     Args:
         keep: How many terminal deliveries are remembered: the last ones.
         forgotten: Told of every delivery that is remembered no longer.
+        tally: Told of every delivery that comes to be live, and that is so no longer.
     """
 
-    def __init__(self, keep: int, forgotten: Callable[[Delivery], None]) -> None:
+    def __init__(self, keep: int, forgotten: Callable[[Delivery], None], tally: Tally) -> None:
         self._keep = keep
         self._forgotten = forgotten
+        self._tally = tally
         self._rows: dict[UUID, Row] = {}
         self._counts: Counter[State] = Counter()
         # In the order in which they ended. An OrderedDict, because one may be taken out of the middle, and because the
@@ -56,9 +59,10 @@ class Register:
         return delivery in self._rows
 
     def add(self, delivery: Delivery) -> None:
-        """Remember one whose id is new."""
+        """Remember one whose id is new, and which is pending."""
         self._rows[delivery.id] = Row(delivery)
         self._counts[delivery.state] += 1
+        self._tally.begin(delivery)
 
     def find(self, delivery: UUID) -> Row | None:
         return self._rows.get(delivery)
@@ -93,7 +97,9 @@ class Register:
         self._counts[state] += 1
         if before.state.terminal:
             del self._ended[before.id]
+            self._tally.begin(before)
         if state.terminal:
+            self._tally.end(before)
             row.ended_at = now
             self._ended[before.id] = row
             if len(self._ended) > self._keep:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, deque
+from collections.abc import Callable
 from datetime import datetime
 from heapq import heapify, heappop, heappush
 from uuid import UUID
@@ -72,13 +73,16 @@ class Rotation:
             queue.ready = False
         self._place_head(queue, now)
 
-    def take(self, limit: int, now: datetime, *, per_origin: int, busy: Counter[Origin]) -> list[UUID]:
+    def take(
+        self, limit: int, now: datetime, *, room: Callable[[Origin, int], int], busy: Counter[Origin]
+    ) -> list[UUID]:
         """Take at most ``limit`` items that are due, one of each origin in turn, going on where the last call ended.
 
         Args:
             limit: At least 1.
             now: What is due later stays.
-            per_origin: An origin with this many in ``busy`` is left out, and keeps its turn.
+            room: How many may be taken of an origin with so many in ``busy``. Without room it is left out, and keeps
+                its turn.
             busy: How many of each origin are out; what is taken is added.
         """
         self._wake(now)
@@ -86,7 +90,7 @@ class Rotation:
         left_out: list[_Queue] = []
         while self._ring and len(taken) < limit:
             queue = self._ring.popleft()
-            if busy[queue.origin] >= per_origin:
+            if room(queue.origin, busy[queue.origin]) <= 0:
                 left_out.append(queue)
                 continue
             # Not, if the clock was set back.

@@ -4,8 +4,8 @@
 
     class TestMyOutbox(OutboxContract):
         @pytest.fixture
-        def outbox(self, clock):
-            return MyOutbox(clock=clock)
+        def outbox(self, clock, backlog):
+            return MyOutbox(clock=clock, backlog=backlog)
 
 They ask nothing but the two ports, :class:`~callback_middleware.ports.Outbox` and
 :class:`~callback_middleware.ports.DeliveryLog`, and run on asyncio (and wherever else the fixture ``anyio_backend``
@@ -25,6 +25,7 @@ import pytest
 pytest.register_assert_rewrite("callback_middleware.testing.contracts")
 
 from callback_middleware.testing.contracts.batching import BatchContract
+from callback_middleware.testing.contracts.bounding import BacklogContract
 from callback_middleware.testing.contracts.cancelling import CancelContract
 from callback_middleware.testing.contracts.claiming import ClaimContract, ExtendContract, SuspectContract
 from callback_middleware.testing.contracts.keeping import KeepContract
@@ -35,12 +36,15 @@ from callback_middleware.testing.contracts.searching import SearchContract
 from callback_middleware.testing.contracts.settling import SettleContract
 from callback_middleware.testing.contracts.subscribing import EndContract, SubscribeContract, SubscriptionsContract
 from callback_middleware.testing.contracts.sweeping import PruneContract, ReplayAllContract
+from callback_middleware.testing.contracts.welcoming import NewcomerContract
 
 
 class OutboxContract(
     PutContract,
     BatchContract,
     KeepContract,
+    BacklogContract,
+    NewcomerContract,
     ClaimContract,
     ExtendContract,
     SuspectContract,

@@ -13,6 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from callback_middleware import SQLiteOutbox
+from callback_middleware.backlog import BacklogLimits
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.testing import VirtualClock
@@ -28,15 +29,17 @@ class SQLiteSetting(OutboxSetting):
         return tmp_path / "callbacks.db"
 
     @pytest.fixture
-    async def outbox(self, path: Path, clock: VirtualClock) -> AsyncIterator[SQLiteOutbox]:
-        outbox = SQLiteOutbox(path, clock=clock)
+    async def outbox(
+        self, path: Path, clock: VirtualClock, backlog: BacklogLimits | None
+    ) -> AsyncIterator[SQLiteOutbox]:
+        outbox = SQLiteOutbox(path, clock=clock, backlog=backlog)
         yield outbox
         await outbox.aclose()
 
     @pytest.fixture
-    def store(self, path: Path, clock: VirtualClock) -> Iterator[Store]:
+    def store(self, path: Path, clock: VirtualClock, backlog: BacklogLimits | None) -> Iterator[Store]:
         """The open file, in the test's own thread."""
-        with closing(Store(path, Ground.of(clock))) as store:
+        with closing(Store(path, Ground.of(clock), backlog)) as store:
             yield store
 
 

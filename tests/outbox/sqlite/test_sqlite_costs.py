@@ -21,6 +21,7 @@ from uuid import UUID
 import pytest
 from sqlite_setting import SQLiteSetting
 
+from callback_middleware.backlog import BacklogLimits
 from callback_middleware.delivery import Dead, Delivered, Delivery, Retry, Settlement, Verdict
 from callback_middleware.outbox.sqlite import changes, claims, reading
 from callback_middleware.outbox.sqlite.ground import Ground
@@ -41,6 +42,9 @@ FEW: Final = 30
 MANY: Final = 6000
 MORE: Final = 2.0
 """How many times as much it may cost beside 200 times as many: the indexes are a level or two deeper."""
+
+LIMITS: Final = BacklogLimits(per_origin=10**9, newcomer=10**9)
+"""Looked at, and not reached."""
 
 ONE_AFTER_THE_OTHER = re.compile(r"SCAN (?!turn|clock|CONSTANT|\d)")
 THROUGH_A_PARTIAL_INDEX = re.compile(r"SCAN queue USING (COVERING )?INDEX queue_(ready|parked|suspect)$")
@@ -109,11 +113,15 @@ class TestCosts(SQLiteSetting):
         "kind", ["parked", "due of one origin", "due of many origins", "delivered", "subscribed", "keys"]
     )
 
+    @pytest.fixture
+    def backlog(self) -> BacklogLimits:
+        return LIMITS
+
     def costs(self, tmp_path: Path, clock: VirtualClock, kind: str, act: Callable[[Store], object]) -> list[int]:
         """Of the same, beside few and beside many."""
         costs = []
         for count in (FEW, MANY):
-            with closing(Store(tmp_path / f"{count}.db", Ground.of(clock))) as store:
+            with closing(Store(tmp_path / f"{count}.db", Ground.of(clock), LIMITS)) as store:
                 self.fill(store, clock, kind, count)
                 # What has come due is taken in by the first claims.
                 self.claim(store, 1)
@@ -156,7 +164,7 @@ class TestCosts(SQLiteSetting):
     def test_a_settlement_costs_what_is_settled(self, tmp_path: Path, clock: VirtualClock, kind: str) -> None:
         costs = []
         for count in (FEW, MANY):
-            with closing(Store(tmp_path / f"{count}.db", Ground.of(clock))) as store:
+            with closing(Store(tmp_path / f"{count}.db", Ground.of(clock), LIMITS)) as store:
                 self.fill(store, clock, kind, count)
                 self.put(store, [self.delivery(clock, origin="https://mine.example:443")])
                 (one, *_) = self.claim(store, 1, **{HERE: 8}).claims
@@ -253,7 +261,7 @@ class TestCosts(SQLiteSetting):
         monkeypatch.setattr(reading, "FEW", 100)
         costs = []
         for count in (MANY // 10, MANY):
-            with closing(Store(tmp_path / f"{count}.db", Ground.of(clock))) as store:
+            with closing(Store(tmp_path / f"{count}.db", Ground.of(clock), LIMITS)) as store:
                 self.fill(store, clock, "parked" if state is State.PENDING else "delivered", count)
                 if state is State.DEAD:
                     store.run("UPDATE result SET state = 'dead'")
@@ -281,7 +289,7 @@ class TestCosts(SQLiteSetting):
 
         costs = []
         for count in (FEW, MANY):
-            with closing(Store(tmp_path / f"{count}.db", Ground.of(clock))) as store:
+            with closing(Store(tmp_path / f"{count}.db", Ground.of(clock), LIMITS)) as store:
                 self.fill(store, clock, "delivered", count)
                 store.run("UPDATE result SET state = 'dead' WHERE rowid = 7")
                 costs.append(self.cost(store, lambda: act(store)))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import ClassVar
 from uuid import UUID
 
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from sqlite_setting import SETTING
 
+from callback_middleware.backlog import BacklogLimits, claimable, is_newcomer, refusal
 from callback_middleware.delivery import Claim, Dead, Delivered, Delivery, Fence, Released, Retry, Settlement, Verdict
 from callback_middleware.destinations import Origin
 from callback_middleware.errors import DeliveryNotFound
@@ -24,7 +26,7 @@ from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.pruning import prune
 from callback_middleware.outbox.sqlite.puts import put_all
 from callback_middleware.outbox.sqlite.reading import read_counts, read_delivery
-from callback_middleware.outbox.sqlite.rows import instant
+from callback_middleware.outbox.sqlite.rows import instant, origin_key
 from callback_middleware.outbox.sqlite.settles import settle
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.ports import Batch, PutReport
@@ -71,6 +73,8 @@ class Row:
 class Processes(RuleBasedStateMachine):
     """Workers that claim, stall, die, report late and twice; operators; and a clock that goes on."""
 
+    limits: ClassVar[BacklogLimits | None] = None
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory(prefix="model")
@@ -81,9 +85,11 @@ class Processes(RuleBasedStateMachine):
         self.forgotten: set[UUID] = set()
         self.held: list[Claim] = []
         self.keys: dict[str, datetime] = {}
+        self.accepted: dict[Origin, datetime] = {}
+        self.asked: dict[Origin, UUID] = {}
 
     def opened(self) -> Store:
-        return Store(self.path, Ground.of(self.clock))
+        return Store(self.path, Ground.of(self.clock), self.limits)
 
     @property
     def now(self) -> datetime:
@@ -110,12 +116,34 @@ class Processes(RuleBasedStateMachine):
         assert isinstance(report, PutReport)
 
         used = key is not None and self.keys.get(key, self.now) > self.now
-        new = [one for one in batch if one.id not in self.rows and not (used and one.dedupe)]
-        if key is not None and not used:
-            self.keys[key] = self.now + timedelta(hours=24)
-        self.rows |= {one.id: Row(one, one.due_at) for one in new}
-        assert list(report.stored) == [one.id for one in new]
+        new, refused = [], []
+        for one in batch:
+            if one.id in self.rows or (used and one.dedupe):
+                continue
+            if self.is_full(one.origin):
+                refused.append(one.id)
+                continue
+            self.rows[one.id] = Row(one, one.due_at)
+            new.append(one.id)
+            if one.dedupe:
+                self.keys[one.dedupe] = self.now + timedelta(hours=24)
+        assert list(report.stored) == new
         assert list(report.duplicates) == [one.id for one in batch[:1] if used]
+        assert list(report.refused) == refused
+
+    def live(self) -> Counter[Origin]:
+        return Counter(row.delivery.origin for row in self.rows.values() if not row.state.terminal)
+
+    def is_full(self, origin: Origin) -> bool:
+        return refusal(self.limits, origin, accepted=origin in self.accepted, live=self.live()[origin]) is not None
+
+    def is_newcomer(self, origin: Origin) -> bool:
+        return is_newcomer(self.limits, accepted=origin in self.accepted)
+
+    def room(self, origin: Origin, per_origin: int, busy: int) -> int:
+        row = self.rows.get(self.asked.get(origin, UUID(int=0)))
+        out = row is not None and row.state is State.SENDING and row.due > self.now
+        return claimable(per_origin, newcomer=self.is_newcomer(origin), out=out, busy=busy)
 
     @rule(
         process=st.integers(0, 1),
@@ -128,9 +156,10 @@ class Processes(RuleBasedStateMachine):
         self.claim(process, limit, per_origin, busy, taken_back=taken_back)
 
     def claim(self, process: int, limit: int, per_origin: int, busy: dict[Origin, int], *, taken_back: bool) -> None:
+        room = Counter({one: self.room(one, per_origin, busy.get(one, 0)) for one in ORIGINS})
         claimed = claims.claim(self.stores[process], limit, LEASE, per_origin, busy)
         self.bury(claimed.killers)
-        self.check_choice(claimed.claims, limit, Counter({one: per_origin - busy.get(one, 0) for one in ORIGINS}))
+        self.check_choice(claimed.claims, limit, room)
         for one in claimed.claims:
             self.check_claim(one)
         if taken_back:
@@ -179,6 +208,9 @@ class Processes(RuleBasedStateMachine):
             expires_at=one.delivery.expires_at,
         )
         row.state, row.due, row.fence, row.claims = State.SENDING, self.now + LEASE, one.fence.number, row.claims + 1
+        assert one.newcomer == self.is_newcomer(row.delivery.origin)
+        if one.newcomer:
+            self.asked[row.delivery.origin] = one.fence.delivery
 
     def owned(self, fence: Fence) -> Row | None:
         row = self.rows.get(fence.delivery)
@@ -208,6 +240,7 @@ class Processes(RuleBasedStateMachine):
     def apply(self, row: Row, settlement: Settlement) -> None:
         match settlement.verdict:
             case Delivered():
+                self.accepted[row.delivery.origin] = self.now
                 row.attempts += 1
                 row.end(State.DELIVERED, self.now, "")
             case Dead(reason):
@@ -263,6 +296,8 @@ class Processes(RuleBasedStateMachine):
         for one in old:
             del self.rows[one]
         self.forgotten |= old
+        live = self.live()
+        self.accepted = {one: at for one, at in self.accepted.items() if live[one] or at >= before}
 
     @rule(seconds=st.integers(1, 11))
     def time_passes(self, seconds: int) -> None:
@@ -297,6 +332,16 @@ class Processes(RuleBasedStateMachine):
             with pytest.raises(DeliveryNotFound):
                 read_delivery(self.stores[0].connection, one, self.stores[0].policy)
 
+    @invariant()
+    def what_is_live_is_counted(self) -> None:
+        rows = self.stores[0].fetch("SELECT origin_key, live, accepted_at FROM origin")
+        assert {key: live for key, live, _ in rows if live} == {
+            origin_key(one): count for one, count in self.live().items()
+        }
+        assert {key: at for key, _, at in rows if at} == {
+            origin_key(one): instant(at) for one, at in self.accepted.items()
+        }
+
     def check_row(self, one: bytes, row: Row) -> None:
         """What the ports do not show, and later claims depend on."""
         ((seq,),) = self.stores[0].fetch("SELECT seq FROM delivery WHERE id = ?", (one,))
@@ -319,5 +364,13 @@ class Processes(RuleBasedStateMachine):
         assert counts[State.PENDING] == counts[State.SENDING] == 0, "a delivery was left behind"
 
 
+class BoundedProcesses(Processes):
+    """The same, with bounds that are reached, and receivers that are newcomers at first."""
+
+    limits = BacklogLimits(per_origin=5, newcomer=3)
+
+
 TestProcesses = Processes.TestCase
 TestProcesses.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestBoundedProcesses = BoundedProcesses.TestCase
+TestBoundedProcesses.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

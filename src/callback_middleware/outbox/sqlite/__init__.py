@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
+from callback_middleware.backlog import BACKLOG, BacklogLimits
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import Claim, Fence, Settlement
 from callback_middleware.destinations import Origin
@@ -47,8 +48,11 @@ class SQLiteOutbox(Log):
 
     Args:
         path: The file; made, private to its user, where there is none. Its folder must exist, on a local disk.
-        keep: How long deliveries are kept that are delivered, dead or cancelled; None for ever.
+        keep: How long deliveries are kept that are delivered, dead or cancelled; None for ever. As long it is
+            remembered of an origin that has nothing else in the file that it accepted something.
         clock: Says what is due and which leases have ended; default the system's.
+        backlog: How many deliveries may be live; None for as many as come, and nobody is a newcomer. Processes that
+            share the file count together, and each refuses by its own limits.
 
     Raises:
         ConfigurationError: The path is no file's, or ``keep`` is negative.
@@ -58,7 +62,12 @@ class SQLiteOutbox(Log):
     patience: ClassVar[float | None] = PATIENCE
 
     def __init__(
-        self, path: str | os.PathLike[str], *, keep: timedelta | None = KEEP, clock: Clock | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        keep: timedelta | None = KEEP,
+        clock: Clock | None = None,
+        backlog: BacklogLimits | None = BACKLOG,
     ) -> None:
         name = os.fspath(path)
         if not name or name == ":memory:" or name.startswith("file:"):
@@ -70,7 +79,7 @@ class SQLiteOutbox(Log):
         # Absolute, because a program may change its folder, and messages should say which file it is.
         self._path = Path(os.path.abspath(name))  # noqa: PTH100 - `resolve` would look at the disk
         self._ground = Ground.of(clock or SystemClock())
-        self._session = Session(self._path, self._ground, partial(Housekeeping, keep))
+        self._session = Session(self._path, self._ground, partial(Housekeeping, keep), backlog)
         # The thread must not outlive whoever could ask it for anything. The end of the process is the session's.
         weakref.finalize(self, self._session.abandon).atexit = False
 

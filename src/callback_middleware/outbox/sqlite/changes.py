@@ -69,16 +69,17 @@ def _read(store: Store, delivery: UUID) -> Delivery:
 def _begin_run(store: Store, before: Delivery, now: int, due: int | None = None) -> None:
     due = now if due is None else due
     rows: list[Any] = store.fetch(
-        "SELECT seq, origin_key, fence FROM delivery JOIN result ON delivery = seq AND latest = 1 WHERE id = ?",
+        "SELECT seq, origin_key, fence, subscription_owner FROM delivery JOIN result ON delivery = seq AND latest = 1 "
+        "WHERE id = ?",
         (before.id.bytes,),
     )
     if not rows:
         raise not_found(before.id)
-    ((seq, origin_key, fence),) = rows
+    ((seq, origin_key, fence, owner),) = rows
     store.run("UPDATE result SET latest = 0 WHERE delivery = ? AND latest = 1", (seq,))
     store.run(
-        "INSERT INTO queue (seq, origin_key, due_at, ready, fence, run) VALUES (?, ?, ?, ?, ?, ?)",
-        (seq, origin_key, due, due <= now, fence, before.run + 1),
+        "INSERT INTO queue (seq, origin_key, due_at, ready, fence, run, owner) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (seq, origin_key, due, due <= now, fence, before.run + 1, owner),
     )
     age = before.retry.max_age
     if age is not None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from itertools import islice
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+from callback_middleware.backlog import claimable
 from callback_middleware.delivery import Claim, Delivery, Fence
 from callback_middleware.destinations import Origin
 from callback_middleware.outbox.sqlite.ground import follow, has_stepped
+from callback_middleware.outbox.sqlite.newcomers import ask, newcomers
 from callback_middleware.outbox.sqlite.results import Ended, finish
 from callback_middleware.outbox.sqlite.rows import (
     DELIVERY_COLUMNS,
@@ -69,6 +72,14 @@ _LEASE: Final = (
 _READ: Final = f"SELECT seq, {', '.join(DELIVERY_COLUMNS)} FROM delivery WHERE seq IN (%s)"  # noqa: S608 - ours
 
 
+class _Chosen(NamedTuple):
+    """What is to be claimed, and whether its origin is a newcomer."""
+
+    seq: int
+    origin: int
+    newcomer: bool
+
+
 class Claimed(NamedTuple):
     """What one call claimed, and the suspects that it settled dead instead."""
 
@@ -77,7 +88,11 @@ class Claimed(NamedTuple):
 
 
 def claim(store: Store, limit: int, lease: timedelta, per_origin: int, busy: Mapping[Origin, int]) -> Claimed:
-    """Lease what is due. It costs what it claims, what came due since the last call, and the caller's busy origins."""
+    """Lease what is due.
+
+    It costs what it claims, what came due since the last call, the caller's busy origins, and newcomers of which
+    something is out.
+    """
     limit = min(limit, MOST_CLAIMED)
     now = store.ground.now()
     if not has_stepped(store.connection, store.ground, now) and not any(store.fetch(_SOMETHING, (now,))[0]):
@@ -92,6 +107,7 @@ def claim(store: Store, limit: int, lease: timedelta, per_origin: int, busy: Map
         out = {origin_key(origin): count for origin, count in busy.items()}
         chosen = _suspect(store, out, per_origin) or _in_turn(store, limit, out, per_origin)
         claims = _lease(store, chosen, now + microseconds(lease)) if chosen else ()
+        ask(store, {one.origin: one.seq for one in chosen if one.newcomer})
         store.next_due = _next_due(store)
     return Claimed(claims, killers)
 
@@ -148,7 +164,7 @@ def _bury(store: Store, now: int) -> Sequence[UUID]:
     return [UUID(bytes=row[1]) for row in rows]
 
 
-def _suspect(store: Store, out: Mapping[int, int], per_origin: int) -> Sequence[int]:
+def _suspect(store: Store, out: Mapping[int, int], per_origin: int) -> Sequence[_Chosen]:
     """The suspect whose turn it is, if there is room for it, and no other is out."""
     if store.fetch(_SUSPECT_IS_OUT):
         return ()
@@ -156,25 +172,22 @@ def _suspect(store: Store, out: Mapping[int, int], per_origin: int) -> Sequence[
         "SELECT seq, origin_key FROM queue INDEXED BY queue_suspect WHERE suspect = 1 AND ready = 1 "
         "ORDER BY due_at LIMIT 256"
     )
-    return next(([seq] for seq, origin in waiting if out.get(origin, 0) < per_origin), ())
+    new = newcomers(store, {origin for _, origin in waiting})
+    able = (_Chosen(seq, origin, origin in new) for seq, origin in waiting if _room(origin, new, out, per_origin))
+    return list(islice(able, 1))
 
 
-def _in_turn(store: Store, limit: int, out: Mapping[int, int], per_origin: int) -> Sequence[int]:
+def _in_turn(store: Store, limit: int, out: Mapping[int, int], per_origin: int) -> Sequence[_Chosen]:
     """What is claimed: one of each origin in turn, from where the last call ended, until ``limit``."""
-    full = sum(count >= per_origin for count in out.values())
-    rows = store.fetch(_ROTATE, {"last": store.cursor, "visits": limit + full, "each": min(per_origin, limit)})
-    lines: dict[int, list[int]] = {}
-    for origin, seq in rows:
-        lines.setdefault(origin, []).append(seq)
-    queues = [(origin, iter(line[: max(per_origin - out.get(origin, 0), 0)])) for origin, line in lines.items()]
-    chosen: list[int] = []
+    queues = [(origin, iter(line)) for origin, line in _lines(store, limit, out, per_origin).items()]
+    chosen: list[_Chosen] = []
     while queues and len(chosen) < limit:
         left = []
         for origin, line in queues:
-            seq = next(line, None)
-            if seq is None:
+            one = next(line, None)
+            if one is None:
                 continue
-            chosen.append(seq)
+            chosen.append(one)
             store.cursor = origin
             left.append((origin, line))
             if len(chosen) == limit:
@@ -183,14 +196,39 @@ def _in_turn(store: Store, limit: int, out: Mapping[int, int], per_origin: int) 
     return chosen
 
 
-def _lease(store: Store, chosen: Sequence[int], until: int) -> Sequence[Claim]:
-    marks = ", ".join("?" * len(chosen))
-    leased = {row[0]: row for row in store.fetch(_LEASE % marks, (until, *chosen))}
-    read = {row[0]: row[1:] for row in store.fetch(_READ % marks, chosen)}
-    return [_claim(store, leased[seq], read[seq], until) for seq in chosen]
+def _lines(store: Store, limit: int, out: Mapping[int, int], per_origin: int) -> Mapping[int, Sequence[_Chosen]]:
+    """What may be claimed of each origin, in their turn: of ``limit`` that have room, or of all."""
+    full = sum(count >= per_origin for count in out.values())
+    while True:
+        visits = limit + full
+        rows = store.fetch(_ROTATE, {"last": store.cursor, "visits": visits, "each": min(per_origin, limit)})
+        due: dict[int, list[int]] = {}
+        for origin, seq in rows:
+            due.setdefault(origin, []).append(seq)
+        new = newcomers(store, due.keys())
+        rooms = {origin: _room(origin, new, out, per_origin) for origin in due}
+        without = sum(not room for room in rooms.values())
+        # Which newcomers are out is not known before they are met: then it goes further around, beyond them.
+        if without <= full or len(due) < visits:
+            return {
+                origin: [_Chosen(seq, origin, origin in new) for seq in line[: rooms[origin]]]
+                for origin, line in due.items()
+            }
+        full = without
 
 
-def _claim(store: Store, queued: Sequence[Any], row: tuple[Any, ...], until: int) -> Claim:
+def _room(origin: int, new: Mapping[int, bool], out: Mapping[int, int], per_origin: int) -> int:
+    return claimable(per_origin, newcomer=origin in new, out=new.get(origin, False), busy=out.get(origin, 0))
+
+
+def _lease(store: Store, chosen: Sequence[_Chosen], until: int) -> Sequence[Claim]:
+    marks, seqs = ", ".join("?" * len(chosen)), [one.seq for one in chosen]
+    leased = {row[0]: row for row in store.fetch(_LEASE % marks, (until, *seqs))}
+    read = {row[0]: row[1:] for row in store.fetch(_READ % marks, seqs)}
+    return [_claim(store, leased[one.seq], read[one.seq], until, newcomer=one.newcomer) for one in chosen]
+
+
+def _claim(store: Store, queued: Sequence[Any], row: tuple[Any, ...], until: int, *, newcomer: bool) -> Claim:
     _, fence, attempts, run, reason = queued
     delivery: Delivery = delivery_of(
         row,
@@ -201,4 +239,4 @@ def _claim(store: Store, queued: Sequence[Any], row: tuple[Any, ...], until: int
         run=run,
         reason=reason,
     )
-    return Claim(Fence(delivery.id, fence), delivery)
+    return Claim(Fence(delivery.id, fence), delivery, newcomer)

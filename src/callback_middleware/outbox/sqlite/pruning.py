@@ -1,4 +1,4 @@
-"""What is forgotten: deliveries that ended long ago, dedupe keys, and subscriptions that are over.
+"""What is forgotten: deliveries that ended long ago, dedupe keys, subscriptions that are over, idle receivers.
 
 A few at a time, each time in one commit, so that no put waits for long.
 """
@@ -24,6 +24,12 @@ _SUBSCRIPTIONS: Final = (
     "AND subscription_key = subscription.key) LIMIT :limit)"
 )
 
+# One that never accepted anything, and has nothing in the queue, is as good as unknown.
+_ORIGINS: Final = (
+    "DELETE FROM origin WHERE origin_key IN ("
+    "SELECT origin_key FROM origin INDEXED BY origin_idle WHERE live = 0 AND accepted_at < ? LIMIT ?)"
+)
+
 _OTHER_RUNS: Final = "SELECT 1 FROM queue WHERE seq = :seq UNION ALL SELECT 1 FROM result WHERE delivery = :seq"
 
 
@@ -35,7 +41,7 @@ class Pruned(NamedTuple):
 
 
 def prune(store: Store, before: int | None, limit: int = AT_ONCE) -> Pruned:
-    """Forget what was over before an instant; None for nothing but keys, whose time is not asked for.
+    """Forget what was over before an instant; None for nothing but keys and strangers, whose time is not asked for.
 
     Of deliveries at most ``limit``, and no more than :data:`AT_ONCE`.
     """
@@ -44,6 +50,7 @@ def prune(store: Store, before: int | None, limit: int = AT_ONCE) -> Pruned:
     with store.unsynced():
         with store.transaction():
             rows = [store.run(_KEYS, (now, AT_ONCE)).rowcount]
+            rows.append(store.run(_ORIGINS, (max(1, min(before or 0, now)), AT_ONCE)).rowcount)
             forgotten = 0
             if before is not None:
                 old = _ended(store, before, now, min(limit, AT_ONCE))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Final, TypeAlias
 from uuid import UUID
 
+from callback_middleware.backlog import Refusal
 from callback_middleware.delivery import Delivery
 from callback_middleware.errors import OutboxError
 from callback_middleware.outbox.dedupe import REMEMBERED_FOR
 from callback_middleware.outbox.sqlite.faults import doubt, is_failure
+from callback_middleware.outbox.sqlite.room import refusal_of, refusals
 from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row, delivery_row, instant, microseconds
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.outbox.sqlite.subscribing import end, subscribe, subscribed
@@ -51,29 +53,32 @@ def put_all(store: Store, batches: Sequence[Batch]) -> Sequence[Result]:
 
 def _is_plain(batch: Batch) -> bool:
     special = batch.subscribe or batch.notify or batch.end
-    return not special and all(delivery.dedupe is None for delivery in batch.deliveries)
+    return not special and all(one.dedupe is None and one.subscription is None for one in batch.deliveries)
 
 
 def _put_plain(store: Store, batches: Sequence[Batch], deliveries: Sequence[Delivery]) -> Sequence[Result]:
-    """One statement, which is one commit and one wait for this interpreter's lock."""
+    """One statement, which is one commit and one wait for this interpreter's lock; and before it a look for room."""
     if not deliveries:
         return [PutReport() for _ in batches]
     retry_id = store.retry_id
     rows = [delivery_row(delivery, retry_id(delivery.retry)) for delivery in deliveries]
+    full = refusals(store, deliveries, rows)
+    if full:
+        rows = [row for delivery, row in zip(deliveries, rows, strict=True) if delivery.id not in full]
     if len(rows) > MOST_ROWS:
         with store.transaction():
             parts = [_insert(store, rows[start : start + MOST_ROWS]) for start in range(0, len(rows), MOST_ROWS)]
         new = {id_ for part in parts for id_ in part}
     else:
         try:
-            new = _insert(store, rows)
+            new = _insert(store, rows) if rows else set()
         except sqlite3.Error as error:
             if is_failure(error):
                 raise doubt(store.path, error) from error
             raise
-    if len(new) == len(rows):
+    if len(new) == len(deliveries):
         return [PutReport([delivery.id for delivery in batch.deliveries]) for batch in batches]
-    return [PutReport(_taken(new, batch.deliveries)) for batch in batches]
+    return [_report(new, full, batch.deliveries) for batch in batches]
 
 
 def _insert(store: Store, rows: Sequence[Row]) -> set[bytes]:
@@ -98,14 +103,17 @@ def _statement(rows: int) -> str:
     return statement
 
 
-def _taken(new: set[bytes], deliveries: Iterable[Delivery]) -> list[UUID]:
-    """Which of these are new; each once, also where two batches name it."""
-    stored = []
+def _report(new: set[bytes], full: Mapping[UUID, Refusal], deliveries: Iterable[Delivery]) -> PutReport:
+    """Which of these are new, each once, also where two batches name it; and which found no room."""
+    stored: list[UUID] = []
+    refused: dict[UUID, Refusal] = {}
     for delivery in deliveries:
-        if delivery.id.bytes in new:
+        if delivery.id in full:
+            refused[delivery.id] = full[delivery.id]
+        elif delivery.id.bytes in new:
             new.discard(delivery.id.bytes)
             stored.append(delivery.id)
-    return stored
+    return PutReport(stored, refused=refused)
 
 
 def _put_apart(store: Store, batches: Sequence[Batch]) -> Sequence[Result]:
@@ -130,6 +138,7 @@ def _put_one(store: Store, batch: Batch, now: int) -> PutReport:
     stored: list[UUID] = []
     duplicates: list[UUID] = []
     unsubscribed: list[UUID] = []
+    refused: dict[UUID, Refusal] = {}
     for subscription in batch.subscribe:
         subscribe(store, subscription, now)
     wanted = list(batch.deliveries)
@@ -142,6 +151,10 @@ def _put_one(store: Store, batch: Batch, now: int) -> PutReport:
     for delivery in wanted:
         if _is_known(store, delivery.id):
             continue
+        full = refusal_of(store, delivery)
+        if full is not None and not _is_used(store, delivery, now):
+            refused[delivery.id] = full
+            continue
         if delivery.dedupe is not None and not _admit(store, delivery, now):
             duplicates.append(delivery.id)
             continue
@@ -149,7 +162,7 @@ def _put_one(store: Store, batch: Batch, now: int) -> PutReport:
         stored.append(delivery.id)
     for key in batch.end:
         end(store, key, now)
-    return PutReport(stored, duplicates, unsubscribed)
+    return PutReport(stored, duplicates, unsubscribed, refused)
 
 
 def _is_known(store: Store, delivery: UUID) -> bool:
@@ -159,14 +172,28 @@ def _is_known(store: Store, delivery: UUID) -> bool:
 def _admit(store: Store, delivery: Delivery, now: int) -> bool:
     """Remember a delivery's dedupe key. False if it is remembered already."""
     until = now + microseconds(REMEMBERED_FOR)
-    version = delivery.subscription
-    subscribed = "" if version is None else json.dumps([version.key.key, version.key.owner])
     cursor = store.run(
         "INSERT INTO dedupe (operation, callback, key, subscribed, until) VALUES (?, ?, ?, ?, ?) "
         "ON CONFLICT (operation, callback, key, subscribed) DO UPDATE SET until = excluded.until WHERE until <= ?",
-        (delivery.operation, delivery.callback, delivery.dedupe, subscribed, until, now),
+        (*_key(delivery), until, now),
     )
     return cursor.rowcount == 1
+
+
+def _is_used(store: Store, delivery: Delivery, now: int) -> bool:
+    """Whether a delivery's dedupe key is remembered; it is not, if it has none."""
+    return delivery.dedupe is not None and bool(
+        store.fetch(
+            "SELECT 1 FROM dedupe WHERE operation = ? AND callback = ? AND key = ? AND subscribed = ? AND until > ?",
+            (*_key(delivery), now),
+        )
+    )
+
+
+def _key(delivery: Delivery) -> Row:
+    version = delivery.subscription
+    subscribed = "" if version is None else json.dumps([version.key.key, version.key.owner])
+    return delivery.operation, delivery.callback, delivery.dedupe, subscribed
 
 
 def earliest_due(batches: Iterable[Batch]) -> int | None:

@@ -19,6 +19,7 @@ from weakref import WeakSet
 
 import anyio
 
+from callback_middleware.backlog import BacklogLimits
 from callback_middleware.errors import OutboxUnavailable
 from callback_middleware.eventloop import Caller, LoopLocal
 from callback_middleware.outbox.sqlite.desk import Desk
@@ -41,6 +42,7 @@ class Session:
         path: Absolute.
         ground: Says what time it is.
         housekeeping: Makes one for every writer.
+        limits: How many deliveries may be live; None for as many as come.
     """
 
     newsroom: Newsroom
@@ -51,10 +53,17 @@ class Session:
     _opening: threading.Lock
     _desks: LoopLocal[Desk]
 
-    def __init__(self, path: Path, ground: Ground, housekeeping: Callable[[], Housekeeping]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        ground: Ground,
+        housekeeping: Callable[[], Housekeeping],
+        limits: BacklogLimits | None = None,
+    ) -> None:
         self._path = path
         self._ground = ground
         self._housekeeping = housekeeping
+        self._limits = limits
         self._abandoned = False
         self._torn: OutboxUnavailable | None = None
         self._begin()
@@ -144,7 +153,7 @@ class Session:
         if self._torn is not None:
             raise OutboxUnavailable(*self._torn.args)
         try:
-            return Writer(self._path, self._ground, self.newsroom, self._housekeeping())
+            return Writer(self._path, self._ground, self.newsroom, self._housekeeping(), self._limits)
         except RuntimeError as error:
             raise certain(
                 self._path,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, assert_never
 
 from callback_middleware.delivery import Dead, Delivered, Fence, Released, Retry, Settlement
+from callback_middleware.outbox.sqlite.newcomers import accept
 from callback_middleware.outbox.sqlite.outcomes import ATTEMPT_COLUMNS, attempt_row
 from callback_middleware.outbox.sqlite.results import Ended, finish
 from callback_middleware.outbox.sqlite.rows import Row, microseconds, storable
@@ -17,13 +18,17 @@ from callback_middleware.subscription import SubscriptionKey
 _MOST_AT_ONCE: Final = 500
 _READ: Final = (
     "SELECT id, delivery.seq, fence, leased, claims, attempts, run, callback, subscription_key, subscription_owner, "
-    "generation FROM delivery LEFT JOIN queue USING (seq) WHERE id IN (%s)"
+    "generation, delivery.origin_key, asked = delivery.seq AND live > 1 FROM delivery LEFT JOIN queue USING (seq) "
+    "LEFT JOIN origin ON origin.origin_key = delivery.origin_key WHERE id IN (%s)"
 )
 _ATTEMPT: Final = f"({', '.join('?' * len(ATTEMPT_COLUMNS))})"
 
 
 class _Known(NamedTuple):
-    """What the file has of a delivery; what belongs to the queue is None where it is not queued."""
+    """What the file has of a delivery; what belongs to the queue is None where it is not queued.
+
+    Others are ``kept`` waiting by it where its receiver is a newcomer.
+    """
 
     id: bytes
     seq: int
@@ -36,6 +41,8 @@ class _Known(NamedTuple):
     subscription_key: str | None
     subscription_owner: str | None
     generation: int | None
+    origin: int
+    kept: int | None
 
 
 class _Waiting(NamedTuple):
@@ -83,6 +90,7 @@ def _settle_part(store: Store, settlements: Sequence[Settlement], now: int, appl
     made: list[Row] = []
     ended: list[Ended] = []
     waiting: list[_Waiting] = []
+    accepted: list[int] = []
     for settlement in settlements:
         row = known.get(settlement.fence.delivery.bytes)
         if row is None:
@@ -99,16 +107,24 @@ def _settle_part(store: Store, settlements: Sequence[Settlement], now: int, appl
             ended.append(result)
         else:
             waiting.append(result)
+        if isinstance(settlement.verdict, Delivered):
+            accepted.append(row.origin)
         if isinstance(settlement.verdict, Dead) and settlement.verdict.gone and row.subscription_key is not None:
             key = SubscriptionKey(row.callback, row.subscription_key, row.subscription_owner)
             end(store, key, now, generation=row.generation)
     _note(store, made)
+    accept(store, accepted, now)
     finish(store, ended)
     if waiting:
         store.connection.executemany(_STAY, waiting)
-    # One suspect that is settled lets the next one go.
-    freed = [now] if any(row.fence is not None and row.claims - row.attempts > 1 for row in known.values()) else []
+    # One suspect that is settled lets the next one go; and one of a newcomer's.
+    freed = [now] if any(_freed(row) for row in known.values()) else []
     return [*freed, *(row.due_at for row in waiting)]
+
+
+def _freed(row: _Known) -> bool:
+    """Whether something else may have waited for this."""
+    return row.fence is not None and (row.claims - row.attempts > 1 or bool(row.kept))
 
 
 def _decide(row: _Known, settlement: Settlement, now: int) -> Ended | _Waiting:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from callback_middleware.backlog import BacklogLimits
 from callback_middleware.outbox.sqlite.faults import certain, doubt, is_failure, meaning
 from callback_middleware.outbox.sqlite.file import open_writer
 from callback_middleware.outbox.sqlite.ground import Ground
@@ -23,15 +24,17 @@ class Store:
         log: Where its write-ahead log is: beside the file itself, not beside a link to it.
         connection: In autocommit mode: what is not in a :meth:`transaction` commits by itself.
         ground: Says what time it is.
+        limits: How many deliveries may be live; None for as many as come.
         cursor: The origin that was claimed from last; where the next claim goes on.
         next_due: When something that was not due comes due, as far as the last claim saw; None for nothing.
     """
 
-    def __init__(self, path: Path, ground: Ground) -> None:
+    def __init__(self, path: Path, ground: Ground, limits: BacklogLimits | None = None) -> None:
         self.path = path
         self._name = os.fspath(path)
         self.log = f"{os.path.realpath(path)}-wal"
         self.ground = ground
+        self.limits = limits
         self.connection = open_writer(path)
         self.cursor = 0
         self.next_due: int | None = None

@@ -12,6 +12,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Final
 
+from callback_middleware.backlog import BacklogLimits
 from callback_middleware.errors import OutboxUnavailable, OutboxUncertain
 from callback_middleware.outbox.sqlite.faults import breaks_connection, is_failure, meaning, primary_code
 from callback_middleware.outbox.sqlite.ground import Ground
@@ -43,17 +44,32 @@ class Rest:
 class Writer:
     """Does jobs in their order, in one thread, which is there until it is closed.
 
+    Args:
+        path: The file.
+        ground: Says what time it is.
+        news: Told what other processes wrote.
+        housekeeping: Done in between.
+        limits: How many deliveries may be live; None for as many as come.
+
     Attributes:
         outage: What the file failed with last, until it works again.
     """
 
-    def __init__(self, path: Path, ground: Ground, news: News, housekeeping: Housekeeping) -> None:
+    def __init__(
+        self,
+        path: Path,
+        ground: Ground,
+        news: News,
+        housekeeping: Housekeeping,
+        limits: BacklogLimits | None = None,
+    ) -> None:
         self.outage: OutboxUnavailable | None = None
         self._full = False
         self._path = path
         self._ground = ground
         self._news = news
         self._housekeeping = housekeeping
+        self._limits = limits
         self._orders: SimpleQueue[Callable[[], object]] = SimpleQueue()
         # Held while an order is given: none comes after the last.
         self._giving = threading.Lock()
@@ -185,7 +201,7 @@ class Writer:
 
     def _opened(self) -> Store:
         if self._store is None:
-            self._store = Store(self._path, self._ground)
+            self._store = Store(self._path, self._ground, self._limits)
             self._seen = 0
         return self._store
 

@@ -12,6 +12,7 @@ from uuid import UUID
 import anyio
 import pytest
 
+from callback_middleware.backlog import BacklogLimits
 from callback_middleware.delivery import DEADLINE, Claim, Dead, Delivered, Delivery, Fence, Settlement, Verdict
 from callback_middleware.destinations import Origin
 from callback_middleware.identifiers import uuid7
@@ -37,6 +38,11 @@ KEY: Final = SubscriptionKey("invoice_notification", "invoice 7", "alice")
 DELIVERED: Final = Delivered()
 
 
+def bounded(**limits: int | None) -> pytest.MarkDecorator:
+    """Have the outbox of a test made with these bounds."""
+    return pytest.mark.parametrize("backlog", [BacklogLimits(**limits)], ids=["bounded"])
+
+
 class Engine(Outbox, DeliveryLog, Protocol):
     """Both ports of one engine."""
 
@@ -51,8 +57,13 @@ class OutboxSetting:
         return VirtualClock()
 
     @pytest.fixture
-    def outbox(self, clock: VirtualClock) -> Engine:
-        """An empty outbox that reads ``clock``. To be overridden."""
+    def backlog(self) -> BacklogLimits | None:
+        """What the outbox is bounded by: nothing, where bounds are not what a test is about."""
+        return None
+
+    @pytest.fixture
+    def outbox(self, clock: VirtualClock, backlog: BacklogLimits | None) -> Engine:
+        """An empty outbox that reads ``clock`` and is bounded by ``backlog``. To be overridden."""
         raise NotImplementedError(f"{type(self).__name__} needs a fixture 'outbox' that gives an empty outbox")
 
     async def let_pass(self, outbox: Engine, clock: VirtualClock, time: timedelta) -> None:  # noqa: ARG002 - for those who override it

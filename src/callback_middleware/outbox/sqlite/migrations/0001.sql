@@ -38,15 +38,16 @@ CREATE TABLE queue (
   attempts INTEGER NOT NULL DEFAULT 0,
   run INTEGER NOT NULL DEFAULT 1,
   reason TEXT NOT NULL DEFAULT '',
-  order_key TEXT                     -- kept free: deliveries of one key in their order
+  order_key TEXT,                    -- kept free: deliveries of one key in their order
+  owner TEXT                         -- delivery.subscription_owner
 );
 CREATE INDEX queue_ready ON queue (origin_key, due_at) WHERE ready = 1 AND suspect = 0;
 CREATE INDEX queue_parked ON queue (due_at) WHERE ready = 0;
 CREATE INDEX queue_suspect ON queue (due_at) WHERE suspect = 1;
 
 CREATE TRIGGER delivery_is_queued AFTER INSERT ON delivery BEGIN
-  INSERT INTO queue (seq, origin_key, due_at, ready)
-  VALUES (new.seq, new.origin_key, new.due_at, new.due_at <= new.created_at);
+  INSERT INTO queue (seq, origin_key, due_at, ready, owner)
+  VALUES (new.seq, new.origin_key, new.due_at, new.due_at <= new.created_at, new.subscription_owner);
 END;
 
 -- How runs ended. Of a delivery that is not queued, the one that is `latest` says what it is.
@@ -116,14 +117,40 @@ CREATE TABLE retry (
   policy TEXT NOT NULL UNIQUE        -- JSON
 );
 
--- What workers share about a receiver; a row only for one that is out of the ordinary.
+-- What processes share about a receiver: a row for each that has something in the queue, or has accepted something.
 CREATE TABLE origin (
   origin_key INTEGER PRIMARY KEY,
-  origin TEXT NOT NULL,
+  live INTEGER NOT NULL,             -- its rows in the queue
+  accepted_at INTEGER NOT NULL DEFAULT 0, -- when it last accepted a delivery; 0 for never
+  asked INTEGER,                     -- delivery.seq that was claimed last while it had never accepted any
   open_until INTEGER,
   ramp INTEGER,
   consent_until INTEGER
 );
+CREATE INDEX origin_idle ON origin (accepted_at) WHERE live = 0;
+
+-- A row for each owner that has something in the queue.
+CREATE TABLE owner (
+  owner TEXT NOT NULL UNIQUE,
+  live INTEGER NOT NULL
+);
+
+-- What is live is counted where it comes and goes, so that nobody else has to think of it.
+CREATE TRIGGER queue_counts_origin AFTER INSERT ON queue BEGIN
+  INSERT INTO origin (origin_key, live) VALUES (new.origin_key, 1)
+  ON CONFLICT (origin_key) DO UPDATE SET live = live + 1;
+END;
+CREATE TRIGGER queue_counts_origin_down AFTER DELETE ON queue BEGIN
+  UPDATE origin SET live = live - 1 WHERE origin_key = old.origin_key;
+END;
+CREATE TRIGGER queue_counts_owner AFTER INSERT ON queue WHEN new.owner IS NOT NULL BEGIN
+  INSERT INTO owner (owner, live) VALUES (new.owner, 1)
+  ON CONFLICT (owner) DO UPDATE SET live = live + 1;
+END;
+CREATE TRIGGER queue_counts_owner_down AFTER DELETE ON queue WHEN old.owner IS NOT NULL BEGIN
+  UPDATE owner SET live = live - 1 WHERE owner = old.owner;
+  DELETE FROM owner WHERE owner = old.owner AND live = 0;
+END;
 
 -- One row: which boot of the machine, and where the wall clock stood, when times were last compared.
 CREATE TABLE clock (
