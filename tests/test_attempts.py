@@ -10,6 +10,7 @@ import pytest
 
 from callback_middleware.delivery import Claim, Dead, Delivered, Delivery, Fence, Retry
 from callback_middleware.dispatcher.attempts import Attempter, headers_of
+from callback_middleware.dispatcher.mismatches import Mismatches
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError
 from callback_middleware.outcomes import Answer, AttemptRequest, Outcome, Phase, Unreachable, outcome_of
@@ -125,6 +126,21 @@ async def test_a_failure_is_settled_as_the_policy_says() -> None:
         timedelta(seconds=60), "the receiver answered 500"
     )
     assert isinstance((await attempter(answering(410)).attempt(CLAIM)).verdict, Dead)
+
+
+async def test_how_an_answer_differs_is_on_the_attempt_and_changes_nothing_else() -> None:
+    wire = answering(202)
+
+    def differs(status: int, media_type: str | None, body: bytes | None) -> str:
+        wire.clock.advance(1)
+        return f"answered {status}; declared: 200"
+
+    settlement = await replace(attempter(wire), mismatches=Mismatches(lambda _: differs)).attempt(CLAIM)
+
+    assert settlement.verdict == Delivered()
+    assert settlement.attempt is not None
+    assert settlement.attempt.mismatch == "answered 202; declared: 200"
+    assert settlement.attempt.duration == timedelta(seconds=2), "it is the receiver's time, and not the check's"
 
 
 async def test_the_duration_is_measured_by_the_clock_that_nobody_sets() -> None:

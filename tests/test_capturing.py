@@ -12,11 +12,11 @@ from fastapi import APIRouter, FastAPI
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
-from callback_middleware import CallbackMiddleware, State, notify
+from callback_middleware import CallbackMiddleware, State, deliver, notify
 from callback_middleware.errors import ConfigurationError, NobodySubscribed
 from callback_middleware.expressions import Reason
 from callback_middleware.fastapi import Callbacks
-from callback_middleware.outcomes import Phase, Unreachable
+from callback_middleware.outcomes import Accepted, Answer, Phase, Unreachable
 from callback_middleware.planning import Verb
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.testing import CapturedCallbacks, capture
@@ -284,3 +284,34 @@ async def test_the_test_of_a_job_notifies_the_captured_outbox() -> None:
         with pytest.raises(NobodySubscribed):
             await notify(callbacks.outbox, paid, Event(paid=True), key="7", owner="mallory")
     assert [sent.id for sent in callbacks.sent] == [identifier]
+
+
+class Received(BaseModel):
+    ok: bool
+
+
+def test_how_a_scripted_answer_differs_from_the_declared_one_is_on_its_attempt() -> None:
+    declaring = APIRouter()
+
+    @declaring.post("{$callback_url}", response_model=Received)
+    @deliver(payload={"paid": True})
+    def received(body: Event) -> None: ...
+
+    app = FastAPI()
+    app.add_middleware(CallbackMiddleware)
+
+    @app.post("/", callbacks=declaring.routes)
+    def handler(callback_url: str) -> None: ...
+
+    json = (("content-type", "application/json"),)
+    with capture(app) as callbacks:
+        for _ in range(4):
+            TestClient(app).post(ASKED)
+        callbacks.answer(200, 202, *(Accepted(Answer(200, json, body)) for body in (b'{"ok":true}', b"{}")))
+        assert set(callbacks.drain().values()) == {State.DELIVERED}
+    assert [attempt.mismatch for attempt in callbacks.attempts] == [
+        "",
+        "answered 202; declared: 200",
+        "",
+        "the body is no Received: 'ok' (missing)",
+    ]

@@ -10,7 +10,7 @@ import pytest
 from callback_middleware.delivery import Dead, Delivered, Delivery, Released, Retry
 from callback_middleware.errors import OutboxUnavailable, SubscriptionExists
 from callback_middleware.instrumentation.logs import LoggingObserver
-from callback_middleware.outcomes import Answer, Attempt, Outcome, Phase, Rejected, Unreachable
+from callback_middleware.outcomes import Accepted, Answer, Attempt, Outcome, Phase, Rejected, Unreachable
 from callback_middleware.planning import Skip, Verb
 from callback_middleware.ports import Batch, Observer
 from callback_middleware.retry import RetryPolicy
@@ -69,8 +69,8 @@ def observer(caplog: pytest.LogCaptureFixture) -> Observer:
     return LoggingObserver(clock=VirtualClock(NOW))
 
 
-def attempt(outcome: Outcome) -> Attempt:
-    return Attempt(DELIVERY.id, 1, 2, NOW, timedelta(milliseconds=1234), outcome)
+def attempt(outcome: Outcome, mismatch: str = "") -> Attempt:
+    return Attempt(DELIVERY.id, 1, 2, NOW, timedelta(milliseconds=1234), outcome, mismatch)
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
@@ -150,6 +150,22 @@ def test_an_attempt_is_told_with_its_number_duration_and_outcome(
         (
             "DEBUG",
             f"attempt 2 of {NAME} took 1.234 s: the receiver could not be reached (tls: the certificate has expired)",
+        )
+    ]
+
+
+def test_an_answer_that_is_not_the_declared_one_is_told_whoever_reads(
+    observer: Observer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "callback_middleware")
+
+    observer.attempted(DELIVERY, attempt(Accepted(Answer(202)), "answered 202; declared: 200"))
+    observer.attempted(DELIVERY, attempt(Accepted(Answer(200))))
+
+    assert told(caplog) == [
+        (
+            "INFO",
+            f"attempt 2 of {NAME} is accepted, though not as its callback declares: answered 202; declared: 200",
         )
     ]
 
@@ -246,6 +262,7 @@ def test_what_strangers_chose_is_escaped_and_cut(observer: Observer, caplog: pyt
     observer.lost(batch, OutboxUnavailable(HOSTILE))
     observer.lost(batch, SubscriptionExists(HOSTILE))
     observer.attempted(hostile, attempt(Unreachable(Phase.SEND, HOSTILE)))
+    observer.attempted(hostile, attempt(Accepted(Answer(200)), HOSTILE))
     for verdict in (Delivered(), Retry(timedelta(), HOSTILE), Dead(HOSTILE), Released()):
         observer.settled(hostile, verdict)
 

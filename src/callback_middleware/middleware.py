@@ -36,7 +36,7 @@ from callback_middleware.retry import RetryPolicy
 from callback_middleware.senders.httpx import HttpxSender
 from callback_middleware.sources.discovery import Directory, discover
 from callback_middleware.sources.wrappers import routed
-from callback_middleware.staging import SCOPE_KEY, Callbacks, Catalogue
+from callback_middleware.staging import SCOPE_KEY, Callbacks, Catalogue, DeclaredAnswers
 
 logger = logging.getLogger("callback_middleware")
 
@@ -132,6 +132,10 @@ class CallbackMiddleware:
         )
         self._capture: Capture | None = None
         self._directory: Directory | ConfigurationError | None = None
+        #: What the callbacks of deliveries declare of their receivers' answers, as soon as they are compiled.
+        self.answers = DeclaredAnswers(
+            lambda: self._directory.operations if isinstance(self._directory, Directory) else ()
+        )
         self._discovering = threading.Lock()
         self._background = Background(self.dispatcher)
 
@@ -197,6 +201,7 @@ class CallbackMiddleware:
             observer=parts.observer,
             concurrency=parts.concurrency if concurrency is None else concurrency,
             grace=grace,
+            answers=self.answers,
         )
 
     def start(self) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import DEADLINE
 from callback_middleware.dispatcher.attempts import Attempter
+from callback_middleware.dispatcher.mismatches import AnswerChecks, Mismatches
 from callback_middleware.dispatcher.rounds import Limits, Round
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError
@@ -40,6 +41,7 @@ class Dispatcher:
         concurrency: Attempts in flight at once.
         per_origin: Of these, to one origin: a receiver that hangs holds up no more.
         grace: How long attempts in flight may go on once it is stopping; the rest is handed back.
+        answers: Knows what callbacks declare of their receivers' answers: what differs is noted on the attempt.
         chance: From 0 to 1, anew at every call: spreads the waits between attempts.
 
     Raises:
@@ -58,6 +60,7 @@ class Dispatcher:
         concurrency: int = 64,
         per_origin: int = 8,
         grace: timedelta = GRACE,
+        answers: AnswerChecks | None = None,
         chance: Callable[[], float] = random.random,  # noqa: TID251 - the edge where chance comes in
     ) -> None:
         for name, value in (("concurrency", concurrency), ("per_origin", per_origin)):
@@ -73,6 +76,7 @@ class Dispatcher:
             egress=egress or EgressPolicy(),
             clock=clock or SystemClock(),
             chance=chance,
+            mismatches=Mismatches(answers),
         )
         self._observer = Observers() if observer is None else Observers(observer)
         self._signed = signer is not None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from callback_middleware.delivery import Claim, Delivery, Settlement
+from callback_middleware.dispatcher.mismatches import Mismatches
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError
 from callback_middleware.outcomes import Attempt, AttemptRequest, Outcome, Phase, Unreachable
@@ -34,6 +35,7 @@ class Attempter:
         egress: Asked by the sender about every address.
         clock: Says when it started and how long it took.
         chance: From 0 to 1, anew at every call: spreads the waits between attempts.
+        mismatches: Says how answers differ from what is declared of them.
     """
 
     sender: Sender
@@ -41,6 +43,7 @@ class Attempter:
     egress: EgressPolicy
     clock: Clock
     chance: Callable[[], float]
+    mismatches: Mismatches = field(default_factory=Mismatches)
 
     async def attempt(self, claim: Claim) -> Settlement:
         """Attempt a claimed delivery once, unless it has expired. A sender or signer that raises fails the attempt."""
@@ -56,6 +59,7 @@ class Attempter:
             started_at=started_at,
             duration=timedelta(seconds=self.clock.monotonic() - started),
             outcome=outcome,
+            mismatch=self.mismatches.find(delivery, outcome),
         )
         decided = verdict(delivery, outcome, egress=self.egress, now=self.clock.now(), chance=self.chance())
         return Settlement(claim.fence, decided, made)

@@ -42,9 +42,9 @@ _SKIP_LEVELS: Final = {
 class LoggingObserver:
     """Tells the logger ``callback_middleware``; an :class:`~callback_middleware.ports.Observer`.
 
-    At ``DEBUG`` every put and attempt; at ``INFO`` what was delivered, and a first attempt that failed; at ``WARNING``
-    later attempts that failed, and callbacks that could not be planned, or were not stored because of another's key;
-    at ``ERROR`` what will never be delivered.
+    At ``DEBUG`` every put and attempt; at ``INFO`` what was delivered, an answer that is not the declared one, and a
+    first attempt that failed; at ``WARNING`` later attempts that failed, and callbacks that could not be planned, or
+    were not stored because of another's key; at ``ERROR`` what will never be delivered.
 
     Args:
         logger: Instead of ``callback_middleware``.
@@ -94,6 +94,11 @@ class LoggingObserver:
             self._logger.log(level, "%s: %s", word, item)
 
     def attempted(self, delivery: Delivery, attempt: Attempt) -> None:
+        if attempt.mismatch:
+            self._logger.info(
+                "attempt %d of %s is accepted, though not as its callback declares: %s",
+                *(attempt.number, _name(delivery), _plain(attempt.mismatch)),
+            )
         if not self._logger.isEnabledFor(logging.DEBUG):
             return
         self._logger.debug(

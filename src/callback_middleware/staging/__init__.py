@@ -9,9 +9,10 @@ from callback_middleware.errors import NotMounted
 from callback_middleware.staging.arguments import Params
 from callback_middleware.staging.callbacks import Callbacks
 from callback_middleware.staging.catalogue import Catalogue
+from callback_middleware.staging.declared_answers import DeclaredAnswers
 from callback_middleware.staging.notifications import Staged
 
-__all__ = ["SCOPE_KEY", "Callbacks", "Catalogue", "Params", "Staged", "callbacks_of"]
+__all__ = ["SCOPE_KEY", "Callbacks", "Catalogue", "DeclaredAnswers", "Params", "Staged", "callbacks_of"]
 
 SCOPE_KEY: Final = "callback_middleware"
 """Where a request's scope holds who owns its callbacks."""

@@ -15,6 +15,7 @@ import anyio
 
 from callback_middleware.delivery import Delivery, Verdict
 from callback_middleware.dispatcher import Dispatcher
+from callback_middleware.dispatcher.mismatches import AnswerChecks
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.instrumentation.logs import LoggingObserver
 from callback_middleware.instrumentation.observers import Observers
@@ -23,6 +24,7 @@ from callback_middleware.outbox.memory import MemoryOutbox
 from callback_middleware.outcomes import Answer, Attempt, AttemptRequest, Outcome, outcome_of
 from callback_middleware.planning import Skip
 from callback_middleware.ports import Batch, PutReport
+from callback_middleware.responses import AnswerCheck
 from callback_middleware.states import State
 from callback_middleware.subscription import Subscription
 from callback_middleware.testing.clock import VirtualClock
@@ -75,12 +77,13 @@ class CapturedCallbacks:
         sent: Every callback that was stored to be sent, in order; notifications too.
         subscribed: Every subscription that was stored, in order, whatever became of it since.
         skipped: Every callback that was not sent or subscribed, with its reason.
-        attempts: Every attempt of :meth:`drain`, in order.
+        attempts: Every attempt of :meth:`drain`, in order; ``mismatch`` says how an answer differs from what its
+            callback declares.
         clock: Stands still unless it is told to move; :meth:`drain` moves it.
         outbox: What ``await notify(outbox, …)`` takes in the test of a job.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answers: AnswerChecks | None = None) -> None:
         self.sent: list[Sent] = []
         self.subscribed: list[Subscription] = []
         self.skipped: list[Skip] = []
@@ -88,13 +91,15 @@ class CapturedCallbacks:
         self.clock = VirtualClock(START)
         self.outbox: MemoryOutbox = _Noting(self)
         self.observer = _Watcher(self)
+        self._checks = answers
         self._answers: list[Outcome] = []
         self._last: Outcome = outcome_of(Answer(200))
 
     def answer(self, *answers: int | Outcome) -> None:
         """Script what receivers answer from now on: statuses or outcomes, in turn; the last one stays.
 
-        Without a script every receiver answers 200.
+        Without a script every receiver answers 200. Of an answer that is only a status, only the status is compared
+        with what the callback declares.
         """
         self._answers.extend(outcome_of(Answer(one)) if isinstance(one, int) else one for one in answers)
 
@@ -113,6 +118,7 @@ class CapturedCallbacks:
             egress=EgressPolicy(),
             clock=self.clock,
             observer=Observers(LoggingObserver(), self.observer),
+            answers=self._check,
             chance=lambda: 0.5,
         )
         end = self.clock.now() + _TOO_LONG
@@ -124,6 +130,13 @@ class CapturedCallbacks:
                 break
             self.clock.advance(max(min(waiting) - self.clock.now(), timedelta()))
         return {one.id: (await self.outbox.get(one.id)).state for one in self.sent}
+
+    def _check(self, delivery: Delivery) -> AnswerCheck | None:
+        check = None if self._checks is None else self._checks(delivery)
+        if check is None:
+            return None
+        # A script that names a status says nothing of a body.
+        return lambda status, media_type, body: check(status, media_type, body or None)
 
     def next_answer(self) -> Outcome:
         if self._answers:
@@ -196,8 +209,8 @@ def capture(app: object) -> Iterator[CapturedCallbacks]:
     Raises:
         ConfigurationError: No :class:`CallbackMiddleware` is mounted on it.
     """
-    captured = CapturedCallbacks()
     middleware = find_middleware(app)
+    captured = CapturedCallbacks(middleware.answers)
     with middleware.with_parts(
         outbox=captured.outbox,
         clock=captured.clock,
