@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from callback_middleware import CallbackMiddleware
-from callback_middleware.cli.applications import middleware_of
+from callback_middleware.cli.applications import application
 from callback_middleware.cli.refusals import Refused
 from callback_middleware.errors import ConfigurationError
 
@@ -55,7 +55,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def refusal(target: str, *, factory: bool = False) -> str:
     with pytest.raises(Refused) as refused:
-        middleware_of(target, factory=factory)
+        application(target, factory=factory)
     message = refused.value.message
     assert "\n" not in message
     return message
@@ -63,13 +63,13 @@ def refusal(target: str, *, factory: bool = False) -> str:
 
 @pytest.mark.parametrize("target", ["shop:app", "shop:Api.app"])
 def test_an_attribute_or_a_path_of_attributes_is_followed(target: str) -> None:
-    found = middleware_of(target, factory=False)
+    _, found = application(target, factory=False)
     assert isinstance(found, CallbackMiddleware)
     assert found is sys.modules["shop"].app
 
 
 def test_a_factory_is_called() -> None:
-    assert middleware_of("shop:create", factory=True) is sys.modules["shop"].app
+    assert application("shop:create", factory=True)[1] is sys.modules["shop"].app
 
 
 @pytest.mark.parametrize(
@@ -127,5 +127,5 @@ def test_what_cannot_be_called_for_an_application_says_so() -> None:
 def test_what_the_module_itself_raises_comes_as_it_is(text: str, error: type[Exception]) -> None:
     Path("shop_broken.py").write_text(text)
     with pytest.raises(error) as raised:
-        middleware_of("shop_broken:app", factory=False)
+        application("shop_broken:app", factory=False)
     assert not isinstance(raised.value, Refused)

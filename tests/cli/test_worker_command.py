@@ -18,9 +18,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 from click.testing import CliRunner, Result
+from fastapi import APIRouter, FastAPI
 
 from callback_middleware import CallbackMiddleware, EgressPolicy, MemoryOutbox, RetryPolicy, SQLiteOutbox, State
-from callback_middleware.asgi import Receive, Scope, Send
+from callback_middleware.asgi import ASGIApp, Receive, Scope, Send
 from callback_middleware.cli import command
 from callback_middleware.cli.worker import work
 from callback_middleware.clock import SystemClock
@@ -276,3 +277,65 @@ def test_every_command_in_the_docs_can_be_given() -> None:
     assert len(found) > 1
     for line in found:
         work.make_context("work", shlex.split(line))
+
+
+def with_callback(expression: str) -> FastAPI:
+    router = APIRouter()
+
+    @router.post(expression, status_code=201)
+    def invoice_notification() -> None: ...
+
+    app = FastAPI()
+
+    @app.post("/invoices/", callbacks=router.routes)
+    def create(callback_url: str | None = None) -> None: ...
+
+    return app
+
+
+def mismatches(outbox: MemoryOutbox, delivery: UUID) -> list[str]:
+    return [attempt.mismatch for attempt in anyio.run(outbox.attempts, delivery)]
+
+
+class Hiding:
+    """Middleware that does not show what it wraps."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._wrapped = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> NoReturn:
+        raise AssertionError("a worker serves nothing")
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_answers_are_compared_with_what_the_imported_application_declares(
+    hidden: bool, module: ModuleType, sender: KeepingSender
+) -> None:
+    outbox = PretendingOutbox()
+    (one,) = put(outbox, 1)
+    app = with_callback("{$callback_url}")
+    if hidden:
+        app.add_middleware(Hiding)
+    app.add_middleware(CallbackMiddleware, outbox=outbox, sender=sender, dispatch=False)
+    vars(module)["app"] = app
+
+    assert invoke("--once").exit_code == 0
+
+    assert mismatches(outbox, one) == ["answered 200; declared: 201"]
+
+
+def test_a_worker_delivers_although_what_the_application_declares_is_wrong(
+    module: ModuleType, sender: KeepingSender, caplog: pytest.LogCaptureFixture
+) -> None:
+    outbox = PretendingOutbox()
+    (one,) = put(outbox, 1)
+    app = with_callback("{$request.query.}")
+    app.add_middleware(CallbackMiddleware, outbox=outbox, sender=sender)
+    vars(module)["app"] = app
+
+    assert invoke("--once").exit_code == 0
+
+    assert mismatches(outbox, one) == [""]
+    assert anyio.run(outbox.counts)[State.DELIVERED] == 1
+    (told,) = (one for one in caplog.messages if "what receivers answer is not checked" in one)
+    assert "invoice_notification" in told

@@ -1,4 +1,4 @@
-"""From ``module:attribute`` to the middleware of an application. The application is imported, and nothing of it run."""
+"""From ``module:attribute`` to an application and its middleware: it is imported, and nothing of it run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from callback_middleware.middleware import CallbackMiddleware
 from callback_middleware.mounted import find_middleware
 
 
-def middleware_of(target: str, *, factory: bool) -> CallbackMiddleware:
-    """The middleware that owns the requests of an application.
+def application(target: str, *, factory: bool) -> tuple[object, CallbackMiddleware]:
+    """An application, and the middleware that owns its requests.
 
     Args:
         target: ``module:attribute``; the attribute may be a path (``service:api.app``). The current folder is
@@ -28,7 +28,7 @@ def middleware_of(target: str, *, factory: bool) -> CallbackMiddleware:
     """
     app = _load(target, factory=factory)
     try:
-        return find_middleware(app)
+        return app, find_middleware(app)
     except ConfigurationError as error:
         if inspect.isfunction(app) and not factory:
             raise Refused(f"{target} is a function: if it makes the application, add --factory") from None

@@ -11,7 +11,7 @@ from functools import partial
 import anyio
 import click
 
-from callback_middleware.cli.applications import middleware_of
+from callback_middleware.cli.applications import application
 from callback_middleware.cli.refusals import Refused
 from callback_middleware.cli.signals import heeding_signals
 from callback_middleware.dispatcher import GRACE, Dispatcher
@@ -54,10 +54,10 @@ def work(
     logger.setLevel(log_level.upper())
     if loop == "trio" and importlib.util.find_spec("trio") is None:
         raise Refused("--loop trio needs trio: pip install trio")
-    middleware = middleware_of(app, factory=factory)
+    served, middleware = application(app, factory=factory)
     try:
         dispatcher = _dispatcher(middleware, concurrency, timedelta(seconds=grace))
-        anyio.run(partial(_work, middleware, dispatcher, app, grace, once=once), backend=loop)
+        anyio.run(partial(_work, middleware, served, dispatcher, app, grace, once=once), backend=loop)
     except ConfigurationError as error:
         raise Refused(f"{app}: {error}") from None
     except OutboxError as error:
@@ -74,7 +74,9 @@ def _dispatcher(middleware: CallbackMiddleware, concurrency: int | None, grace: 
     return middleware.dispatcher(concurrency=concurrency, grace=grace)
 
 
-async def _work(middleware: CallbackMiddleware, dispatcher: Dispatcher, app: str, grace: int, *, once: bool) -> None:
+async def _work(
+    middleware: CallbackMiddleware, served: object, dispatcher: Dispatcher, app: str, grace: int, *, once: bool
+) -> None:
     # Nothing is open yet. A sender that cannot work on this event loop says so now, and not at every attempt.
     await middleware.aclose()
 
@@ -84,8 +86,17 @@ async def _work(middleware: CallbackMiddleware, dispatcher: Dispatcher, app: str
 
     logger.info("worker %d delivers what %s puts in %r", os.getpid(), app, middleware.outbox)
     try:
+        await _read_declarations(middleware, served)
         with heeding_signals(stop):
             await (dispatcher.deliver_due() if once else dispatcher.run())
     finally:
         await middleware.aclose()
     logger.info("worker %d of %s has ended", os.getpid(), app)
+
+
+async def _read_declarations(middleware: CallbackMiddleware, served: object) -> None:
+    """Learn what the application's callbacks declare of answers. What is due was planned, and needs none of it."""
+    try:
+        await middleware.prepare({"app": served})
+    except ConfigurationError as error:
+        logger.warning("what receivers answer is not checked: %s", error)
