@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from callback_middleware.delivery import Dead, Delivered, Delivery, Retry, Verdict
 from callback_middleware.egress import EgressPolicy
-from callback_middleware.outcomes import Accepted, Answer, Blocked, Outcome, Phase, Rejected, TimedOut, Unreachable
+from callback_middleware.outcomes import (
+    Accepted,
+    Answer,
+    Blocked,
+    Outcome,
+    Phase,
+    Rejected,
+    TimedOut,
+    Unreachable,
+    outcome_of,
+)
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.verdicts import EXPIRED, describe, expired, verdict
 
@@ -62,13 +72,56 @@ def test_what_the_policy_gives_up_on_is_dead_at_once() -> None:
     assert isinstance(decide(rejected(405), delivery), Retry)
 
 
-@pytest.mark.parametrize("status", [429, 503, 302, 500, 400])
+def test_giving_up_does_not_wait_for_what_the_receiver_asks() -> None:
+    delivery = replace(DELIVERY, retry=RetryPolicy(give_up_on=frozenset({404, 503})))
+
+    for status in (404, 410, 503):
+        assert isinstance(decide(rejected(status, ("Retry-After", "1800")), delivery), Dead)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_a_failure_wherever_it_leads(status: int) -> None:
+    outcome = outcome_of(Answer(status, (("location", "https://receiver.example/moved"),)))
+
+    assert decide(outcome) == Retry(MINUTE, f"the receiver answered {status}")
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504, 302, 500, 400])
 def test_retry_after_is_honoured_on_every_answer_that_is_retried(status: int) -> None:
     assert decide(rejected(status, ("Retry-After", "1800"))) == Retry(30 * MINUTE, f"the receiver answered {status}")
 
 
+def test_retry_after_may_be_a_date() -> None:
+    asked = ("retry-after", "Tue, 01 Jan 2030 00:20:00 GMT")
+
+    assert decide(rejected(503, asked)) == Retry(20 * MINUTE, "the receiver answered 503")
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+def test_nothing_is_sent_before_retry_after(chance: float) -> None:
+    spread = replace(DELIVERY, retry=RetryPolicy.fixed(60, 3600, jitter=0.5))
+
+    decided = verdict(spread, rejected(429, ("retry-after", "120")), egress=EgressPolicy(), now=NOW, chance=chance)
+
+    assert isinstance(decided, Retry)
+    assert decided.after >= 2 * MINUTE
+
+
+def test_a_retry_after_that_is_sooner_than_the_schedule_changes_nothing() -> None:
+    assert decide(rejected(503, ("retry-after", "1"))) == Retry(MINUTE, "the receiver answered 503")
+
+
 def test_a_retry_after_that_says_nothing_changes_nothing() -> None:
     assert decide(rejected(503, ("retry-after", "soon"))) == Retry(MINUTE, "the receiver answered 503")
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_whatever_fails_on_the_way_is_retried_and_names_its_phase(phase: Phase) -> None:
+    for outcome in (Unreachable(phase, "it failed"), TimedOut(phase)):
+        decided = decide(outcome)
+        assert isinstance(decided, Retry)
+        assert decided.after == MINUTE
+        assert f"({phase}" in decided.reason
 
 
 @pytest.mark.parametrize(
