@@ -1,17 +1,30 @@
-"""The external developer's own service: it implements the callback that the API documents.
+"""The external developer's own service: it implements the callback that the API documents, and believes no other.
 
-It knows nothing of ``callback_middleware``, as no receiver has to.
+Of ``callback_middleware`` it uses what verifies a signature, and any library for Standard Webhooks would do.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import Depends, FastAPI, HTTPException
 from pydantic import BaseModel
+
+from callback_middleware.receiver import Verified, signed_by
+
+logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="   · %(name)s: %(message)s")
+logger = logging.getLogger("the developer's service")
+
+# As the API's author has shown them: one for what the API sends to this origin, and one for what this developer
+# subscribed. Any one of them may have signed.
+Signed = Annotated[Verified, Depends(signed_by(os.environ["WEBHOOK_SECRETS"].split()))]
 
 
 class InvoiceEvent(BaseModel):
@@ -25,6 +38,7 @@ class Notification(BaseModel):
     method: str
     path: str
     id: str
+    signed_at: datetime
     body: dict[str, Any]
     answer: dict[str, Any]
 
@@ -41,13 +55,15 @@ app = FastAPI(title="The external developer's service", lifespan=lifespan)
 
 
 @app.post("/events/invoices/{invoice_id}")
-async def invoice_paid(invoice_id: str, event: InvoiceEvent, request: Request) -> dict[str, bool]:
+async def invoice_paid(invoice_id: str, event: InvoiceEvent, signed: Signed) -> dict[str, bool]:
     """The callback: "the path that your service has to have", as the API's documentation says."""
+    logger.info("the signature of %s is right, and was made at %s", signed.id, signed.timestamp.isoformat())
     heard = Notification(
         method="POST",
         path=f"/events/invoices/{invoice_id}",
         # The same at every attempt: by it a receiver knows a repetition.
-        id=request.headers["webhook-id"],
+        id=signed.id,
+        signed_at=signed.timestamp,
         body=event.model_dump(),
         answer={"ok": True} if app.state.working else {"detail": "under maintenance"},
     )

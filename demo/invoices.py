@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
+from base64 import b64encode
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, FastAPI, Header, HTTPException
 from pydantic import BaseModel, HttpUrl
 
-from callback_middleware import CallbackMiddleware, EgressPolicy, RetryPolicy, SQLiteOutbox
+from callback_middleware import CallbackMiddleware, EgressPolicy, RetryPolicy, SQLiteOutbox, StandardWebhooksSigner
 from callback_middleware.fastapi import Callbacks
 
-logging.basicConfig(level=logging.INFO, format="   · %(name)s: %(message)s")
+logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="   · %(name)s: %(message)s")
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 DIRECT_DEBIT_LIMIT = 10_000
@@ -65,6 +67,8 @@ app = FastAPI(title="Invoices")
 app.add_middleware(
     CallbackMiddleware,
     outbox=SQLiteOutbox(os.environ.get("CALLBACKS_DB") or f"{tempfile.mkdtemp()}/callbacks.db"),
+    # Everybody who is called gets signatures of their own, by a secret that is derived from this one.
+    signer=StandardWebhooksSigner(master=os.environ.get("CALLBACKS_MASTER") or b64encode(os.urandom(32)).decode()),
     # The developer's service of this demo is on this very machine, which the default policy rightly refuses.
     egress=EgressPolicy.development(),
     # The default waits for hours between the later attempts, and nobody watches a demo for so long.

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 START_SECONDS = 30
@@ -24,12 +24,18 @@ class Service:
         url: Without a path; the same after it was started again.
     """
 
-    def __init__(self, application: str, name: str, listening: socket.socket, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        application: str,
+        name: str,
+        listening: socket.socket,
+        environment: Callable[[str], Mapping[str, str]],
+    ) -> None:
         self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         self._application = application
         self._name = name
         self._listening = listening
-        self._environment = environment
+        self._environment = environment(self.url)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -72,16 +78,23 @@ class Service:
 
 @contextmanager
 def service(
-    application: str, name: str, port: int = 0, environment: Mapping[str, str] | None = None
+    application: str, name: str, port: int, environment: Callable[[str], Mapping[str, str]]
 ) -> Iterator[Service]:
-    """A service that runs until the block ends; port 0 means any that is free."""
+    """A service that runs until the block ends; port 0 means any that is free.
+
+    Args:
+        application: As ``module:attribute``.
+        name: What it is called in the story.
+        port: Where it listens.
+        environment: Its configuration, which may depend on its URL.
+    """
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(("127.0.0.1", port))
         except OSError as error:
             raise DemoFailed(f"{name} cannot listen on port {port}: {error.strerror}") from None
-        one = Service(application, name, listening, environment or {})
+        one = Service(application, name, listening, environment)
         try:
             one.start()
             print(f"{name[0].upper()}{name[1:]} listens at {one.url}", flush=True)

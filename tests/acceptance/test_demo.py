@@ -13,7 +13,7 @@ from servers import PATIENCE, UVICORN, serving
 ROOT = Path(__file__).parent.parent.parent
 
 
-def test_the_demo_shows_callbacks_at_once_later_and_after_a_crash() -> None:
+def test_the_demo_shows_signed_callbacks_at_once_later_and_after_a_crash_and_what_is_refused() -> None:
     demo = subprocess.run(
         [sys.executable, "-m", "demo"], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
@@ -22,19 +22,32 @@ def test_the_demo_shows_callbacks_at_once_later_and_after_a_crash() -> None:
     for text in (
         '{"msg":"Invoice received"}',
         "POST /events/invoices/2expen51ve",
+        ", and verified",
         '{"description": "Payment celebration", "paid": true}',
         '{"ok": true}',
         "Later the bank pays it",
         "POST /events/invoices/1arge",
+        ", and verified",
         '{"ok": true}',
         "POST /events/invoices/un1ucky",
         "under maintenance",
         "kill -9",
         "POST /events/invoices/un1ucky",
+        ", and verified",
         '{"ok": true}',
+        "is not believed",
+        "401 Unauthorized",
+        "webhook-signature does not match",
+        "callback_url=http://169.254.169.254/latest/meta-data",
+        "callback_middleware: callback invoice_notification of POST /invoices/ is not sent: refused",
+        '{"msg":"Invoice received"}',
+        "Deliveries in the API's outbox: 3, as before",
         "Everything happened as documented.",
     ):
         assert any(text in line for line in shown), f"{text} is not there, or not in this order:\n{demo.stdout}"
+    # It speaks when it likes, and not in the order of the story.
+    verified = [line for line in demo.stdout.splitlines() if "the developer's service: the signature of" in line]
+    assert len(verified) == demo.stdout.count("POST /events/") == 4, demo.stdout
 
 
 def test_the_api_of_the_demo_documents_its_callback() -> None:
