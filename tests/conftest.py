@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+import anyio
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
-from callback_middleware import MemoryOutbox
+from callback_middleware import EgressPolicy, MemoryOutbox
+from callback_middleware.senders import interfaces
 
 # A slow machine is no bug: time is for benchmarks.
 settings.register_profile("unhurried", deadline=None)
@@ -22,6 +25,14 @@ MEMORY_OUTBOX = {name for name in vars(MemoryOutbox) if not name.startswith("__"
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Asynchronous tests run on both event loops; one that cannot overrides this fixture and says why."""
     return str(request.param)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_addresses_are_known() -> None:
+    """Read once, before any test: whichever asks first would have an attempt that waits for a thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interfaces, "REFRESH", math.inf)
+        anyio.run(interfaces.refusing_own_addresses, EgressPolicy())
 
 
 @pytest.fixture(autouse=True)
