@@ -68,7 +68,7 @@ def test_a_status_code_is_the_one_that_is_declared(status: int) -> None:
 
 
 def test_no_content_has_none() -> None:
-    check = declared(status_code=204)
+    check = declared(status_code=204, response_model=None)
     assert check(204, None, b"") is None
     assert check(200, None, b"") == "answered 200; declared: 204"
 
@@ -172,6 +172,38 @@ def test_callbacks_in_openapi_extra_declare_their_answers_too() -> None:
     (event,) = only(discover(app, None)).callbacks
     assert event.answers is not None
     assert event.answers(200, JSON, b"{}") is not None
+
+
+ANSWERS = [
+    (status, media_type, body)
+    for status in (200, 201, 202, 204, 206)
+    for media_type in (None, JSON, "text/plain", "image/png")
+    for body in (None, b"", b"null", b"OK", b'{"ok":true}', b'{"eta":5}', b'{"ok":"true"}', b'{"eta":5.5}')
+]
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        {},
+        {"response_model": Ack},
+        {"response_model": Ack, "status_code": 201, "responses": {202: {"model": Later}, 404: {"model": Ack}}},
+        {"response_model": Ack, "responses": {"2XX": {"model": Later}}},
+        {"responses": {"default": {"model": Later}, 202: {}}},
+        {"response_model": Ack | None, "responses": {200: {"content": {"image/png": {}}}}},
+        {"response_class": PlainTextResponse},
+        {"response_class": Response},
+        {"status_code": 204, "response_model": None},
+    ],
+)
+def test_routes_and_the_document_that_fastapi_makes_of_them_say_the_same(route: Any) -> None:
+    app = app_with_callback(notify, **route)
+    by_route = only_callback(discover(app, None)).answers
+    by_document = only_callback(discover(app, app.openapi())).answers
+    assert by_route is not None
+    assert by_document is not None
+    for answer in ANSWERS:
+        assert (by_route(*answer) is None) == (by_document(*answer) is None), answer
 
 
 def test_what_cannot_be_compiled_stops_no_start_and_is_told() -> None:

@@ -49,6 +49,7 @@ def route_responses(view: Any, dialect: Dialect) -> Responses:
 
 
 def _modelled(media_type: str, model: Any) -> Content:
-    if model is None or model is Any:
+    # A function that returns None says nothing. Older versions of FastAPI take that for a model.
+    if model in (None, type(None)) or model is Any:
         return Content(media_type)
     return json_content(media_type, answer_check(model))

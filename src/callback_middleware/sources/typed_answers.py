@@ -38,7 +38,8 @@ def answer_check(annotation: Any) -> Check | None:
         if _depth(value) > _DEEPEST:
             return None
         try:
-            adapter.validate_json(jsontext.dumps(value))
+            # Strict, as the schema that a document shows: "5" is no integer. A date is still text, as JSON has it.
+            adapter.validate_json(jsontext.dumps(value), strict=True)
         except pydantic.ValidationError as error:
             return f"the body is no {described}: {_problems(error)}"
         return None
