@@ -21,6 +21,7 @@ from callback_middleware.dispatcher.rounds import MARGIN
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError, OutboxUnavailable
 from callback_middleware.identifiers import uuid7
+from callback_middleware.isolation import ReceiverLimits
 from callback_middleware.outbox.memory import MemoryOutbox
 from callback_middleware.outcomes import (
     Accepted,
@@ -117,7 +118,7 @@ class WatchedOutbox(MemoryOutbox):
     """An outbox that counts what it is asked, and fails when it is told to."""
 
     def __init__(self, clock: VirtualClock) -> None:
-        super().__init__(clock=clock)
+        super().__init__(clock=clock, backlog=None)
         self.claims: list[tuple[int, int]] = []
         self.busy: list[dict[Origin, int]] = []
         self.settlements: list[Sequence[Settlement]] = []
@@ -210,6 +211,17 @@ async def until_state(outbox: MemoryOutbox, state: State, count: int) -> None:
             await anyio.lowlevel.checkpoint()
 
 
+def at_once(number: int) -> ReceiverLimits:
+    """So many attempts for every receiver, from the first moment, whatever it answers: isolation has its own tests."""
+    return ReceiverLimits(at_once=number, start=number, failures=None, newcomer_pause=timedelta())
+
+
+def new(
+    outbox: MemoryOutbox, sender: ScriptedSender, *, receivers: ReceiverLimits | None = None, **settings: Any
+) -> Dispatcher:
+    return Dispatcher(outbox, sender, receivers=receivers or at_once(8), **settings)
+
+
 @asynccontextmanager
 async def running(*dispatchers: Dispatcher) -> AsyncIterator[None]:
     async with anyio.create_task_group() as tasks:
@@ -241,7 +253,7 @@ class SlowOutbox(WatchedOutbox):
 async def test_what_is_put_while_a_claim_is_answered_is_delivered(clock: VirtualClock) -> None:
     outbox, sender = SlowOutbox(clock), ScriptedSender()
 
-    async with running(Dispatcher(outbox, sender, clock=clock)):
+    async with running(new(outbox, sender, clock=clock)):
         await anyio.wait_all_tasks_blocked()
         outbox.may_answer = anyio.Event()
         await put(outbox, delivery(clock))
@@ -256,7 +268,7 @@ async def test_what_is_put_is_delivered(outbox: WatchedOutbox, clock: VirtualClo
     sender = ScriptedSender()
     one = delivery(clock)
 
-    async with running(Dispatcher(outbox, sender, clock=clock, observer=witness)):
+    async with running(new(outbox, sender, clock=clock, observer=witness)):
         await anyio.wait_all_tasks_blocked()
         await put(outbox, one)
         await until_state(outbox, State.DELIVERED, 1)
@@ -270,7 +282,7 @@ async def test_what_is_put_is_delivered(outbox: WatchedOutbox, clock: VirtualClo
 
 
 async def test_three_days_of_retries(outbox: WatchedOutbox, clock: VirtualClock, witness: Witness) -> None:
-    dispatcher = Dispatcher(outbox, ScriptedSender(answer(503)), clock=clock, observer=witness, chance=lambda: 0.5)
+    dispatcher = new(outbox, ScriptedSender(answer(503)), clock=clock, observer=witness, chance=lambda: 0.5)
     one = delivery(clock, retry=RetryPolicy())
     await put(outbox, one)
 
@@ -294,8 +306,9 @@ def dispatcher_sent(dispatcher: Dispatcher) -> list[AttemptRequest]:
 
 
 async def test_chance_spreads_the_retries(outbox: WatchedOutbox, clock: VirtualClock) -> None:
-    chances = iter([0.0, 1.0])
-    dispatcher = Dispatcher(outbox, ScriptedSender(answer(500)), clock=clock, chance=lambda: next(chances))
+    # One for when it is due again, one for its receiver.
+    chances = iter([0.0, 0.5, 1.0, 0.5])
+    dispatcher = new(outbox, ScriptedSender(answer(500)), clock=clock, chance=lambda: next(chances))
     first, second = delivery(clock), delivery(clock)
     await put(outbox, first, second)
 
@@ -306,7 +319,7 @@ async def test_chance_spreads_the_retries(outbox: WatchedOutbox, clock: VirtualC
 
 
 async def test_an_idle_dispatcher_asks_nothing(outbox: WatchedOutbox, clock: VirtualClock) -> None:
-    async with running(Dispatcher(outbox, ScriptedSender(), clock=clock)):
+    async with running(new(outbox, ScriptedSender(), clock=clock)):
         await anyio.wait_all_tasks_blocked()
         asked = len(outbox.claims), outbox.waits
         for _ in range(100):
@@ -322,7 +335,7 @@ async def test_a_dispatcher_without_room_asks_nothing(outbox: WatchedOutbox, clo
         await anyio.lowlevel.checkpoint()
 
     outbox.wait = eager  # type: ignore[method-assign]
-    dispatcher = Dispatcher(outbox, ScriptedSender(hang), clock=clock, concurrency=4, grace=timedelta())
+    dispatcher = new(outbox, ScriptedSender(hang), clock=clock, concurrency=4, grace=timedelta())
     await put(outbox, *(delivery(clock) for _ in range(10)))
 
     async with running(dispatcher):
@@ -338,7 +351,7 @@ async def test_no_more_is_in_flight_than_allowed(
     sender = ScriptedSender()
     await put(outbox, *(delivery(clock, f"https://{number % origins}.example:443") for number in range(100)))
 
-    async with running(Dispatcher(outbox, sender, clock=clock, concurrency=7, per_origin=2)):
+    async with running(new(outbox, sender, clock=clock, concurrency=7, receivers=at_once(2))):
         await until_state(outbox, State.DELIVERED, 100)
 
     assert (sender.most_in_flight, sender.most_of_one_origin) == (in_flight, of_one_origin)
@@ -349,7 +362,7 @@ async def test_no_more_is_claimed_than_there_are_free_slots(outbox: WatchedOutbo
     sender = ScriptedSender()
     await put(outbox, *(delivery(clock) for _ in range(50)))
 
-    async with running(Dispatcher(outbox, sender, clock=clock, concurrency=5, per_origin=5)):
+    async with running(new(outbox, sender, clock=clock, concurrency=5, receivers=at_once(5))):
         await until_state(outbox, State.DELIVERED, 50)
 
     assert all(claimed <= limit <= 5 for limit, claimed in outbox.claims)
@@ -359,7 +372,7 @@ async def test_no_more_is_claimed_than_there_are_free_slots(outbox: WatchedOutbo
 async def test_only_origins_in_flight_are_remembered(outbox: WatchedOutbox, clock: VirtualClock) -> None:
     await put(outbox, *(delivery(clock, f"https://{number}.example:443") for number in range(50)))
 
-    await Dispatcher(outbox, ScriptedSender(), clock=clock, concurrency=5).deliver_due()
+    await new(outbox, ScriptedSender(), clock=clock, concurrency=5).deliver_due()
 
     assert all(sum(busy.values()) <= 5 and all(busy.values()) for busy in outbox.busy)
     assert outbox.busy[-1] == {}
@@ -376,7 +389,7 @@ async def test_a_thousand_due_at_a_receiver_that_hangs_delay_nobody_else(
     sender = ScriptedSender(answering)
     await put(outbox, *(delivery(clock, HERE) for _ in range(1000)))
     clock.advance(SECOND)
-    dispatcher = Dispatcher(outbox, sender, clock=clock, grace=timedelta())
+    dispatcher = new(outbox, sender, clock=clock, grace=timedelta())
 
     async with running(dispatcher):
         await until(lambda: len(sender.sent) == 8)
@@ -395,7 +408,7 @@ async def test_what_ended_together_is_settled_together(outbox: WatchedOutbox, cl
     sender = ScriptedSender(together)
     await put(outbox, *(delivery(clock) for _ in range(8)))
 
-    async with running(Dispatcher(outbox, sender, clock=clock)):
+    async with running(new(outbox, sender, clock=clock)):
         await until(lambda: len(sender.sent) == 8)
         await anyio.wait_all_tasks_blocked()
         go.set()
@@ -410,7 +423,7 @@ async def test_two_dispatchers_share_an_outbox_and_send_nothing_twice(
     senders = [ScriptedSender(), ScriptedSender()]
     deliveries = [delivery(clock, f"https://{number % 5}.example:443") for number in range(300)]
 
-    async with running(*(Dispatcher(outbox, sender, clock=clock, concurrency=8) for sender in senders)):
+    async with running(*(new(outbox, sender, clock=clock, concurrency=8) for sender in senders)):
         for start in range(0, 300, 10):
             await put(outbox, *deliveries[start : start + 10])
             await anyio.lowlevel.checkpoint()
@@ -431,7 +444,7 @@ async def test_draining_lets_what_is_in_flight_end_and_claims_no_more(
         return Accepted(Answer(200))
 
     sender = ScriptedSender(slow)
-    dispatcher = Dispatcher(outbox, sender, clock=clock, concurrency=2)
+    dispatcher = new(outbox, sender, clock=clock, concurrency=2)
     await put(outbox, *(delivery(clock) for _ in range(3)))
 
     async with anyio.create_task_group() as tasks:
@@ -450,13 +463,13 @@ async def test_what_does_not_end_within_the_grace_is_handed_back(outbox: Watched
     one = delivery(clock)
     await put(outbox, one)
 
-    async with running(Dispatcher(outbox, sender, clock=clock, grace=timedelta(milliseconds=1))):
+    async with running(new(outbox, sender, clock=clock, grace=timedelta(milliseconds=1))):
         await until(lambda: sender.sent)
 
     handed_back = await outbox.get(one.id)
     assert (handed_back.state, handed_back.attempts, handed_back.due_at) == (State.PENDING, 0, clock.now())
     assert not any(sender.in_flight.values())
-    assert await Dispatcher(outbox, ScriptedSender(), clock=clock).deliver_due() == 1
+    assert await new(outbox, ScriptedSender(), clock=clock).deliver_due() == 1
 
 
 async def test_cancelling_hands_back_what_is_in_flight(outbox: WatchedOutbox, clock: VirtualClock) -> None:
@@ -464,7 +477,7 @@ async def test_cancelling_hands_back_what_is_in_flight(outbox: WatchedOutbox, cl
     await put(outbox, delivery(clock), delivery(clock))
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(Dispatcher(outbox, sender, clock=clock).run)
+        tasks.start_soon(new(outbox, sender, clock=clock).run)
         await until(lambda: len(sender.sent) == 2)
         tasks.cancel_scope.cancel()
 
@@ -477,7 +490,7 @@ def test_an_event_loop_that_ends_hands_back_what_is_in_flight(outbox: WatchedOut
 
     async def main() -> None:
         await put(outbox, delivery(clock), delivery(clock))
-        task = asyncio.create_task(Dispatcher(outbox, sender, clock=clock).run())
+        task = asyncio.create_task(new(outbox, sender, clock=clock).run())
         await until(lambda: len(sender.sent) == 2)
         assert not task.done()
 
@@ -487,7 +500,7 @@ def test_an_event_loop_that_ends_hands_back_what_is_in_flight(outbox: WatchedOut
 
 
 async def test_it_runs_again_after_it_was_stopped(outbox: WatchedOutbox, clock: VirtualClock) -> None:
-    dispatcher = Dispatcher(outbox, ScriptedSender(), clock=clock)
+    dispatcher = new(outbox, ScriptedSender(), clock=clock)
     for count in (1, 2):
         async with running(dispatcher):
             await put(outbox, delivery(clock))
@@ -495,7 +508,7 @@ async def test_it_runs_again_after_it_was_stopped(outbox: WatchedOutbox, clock: 
 
 
 async def test_it_runs_once_at_a_time(outbox: WatchedOutbox, clock: VirtualClock) -> None:
-    dispatcher = Dispatcher(outbox, ScriptedSender(), clock=clock)
+    dispatcher = new(outbox, ScriptedSender(), clock=clock)
 
     async with running(dispatcher):
         await anyio.wait_all_tasks_blocked()
@@ -504,7 +517,7 @@ async def test_it_runs_once_at_a_time(outbox: WatchedOutbox, clock: VirtualClock
 
 
 async def test_a_stopped_run_returns(outbox: WatchedOutbox, clock: VirtualClock) -> None:
-    dispatcher = Dispatcher(outbox, ScriptedSender(), clock=clock)
+    dispatcher = new(outbox, ScriptedSender(), clock=clock)
 
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
@@ -514,7 +527,7 @@ async def test_a_stopped_run_returns(outbox: WatchedOutbox, clock: VirtualClock)
 
 
 async def test_stopping_what_does_not_run_is_nothing(outbox: WatchedOutbox, clock: VirtualClock) -> None:
-    dispatcher = Dispatcher(outbox, ScriptedSender(), clock=clock)
+    dispatcher = new(outbox, ScriptedSender(), clock=clock)
 
     dispatcher.stop()
     await dispatcher.drain()
@@ -531,7 +544,7 @@ async def test_a_sender_that_raises_fails_its_own_attempt_alone(
     bad, good = delivery(clock, HERE), delivery(clock, THERE)
     await put(outbox, bad, good)
 
-    async with running(Dispatcher(outbox, ScriptedSender(broken), clock=clock)):
+    async with running(new(outbox, ScriptedSender(broken), clock=clock)):
         await until_state(outbox, State.DELIVERED, 1)
 
     failed = await outbox.get(bad.id)
@@ -553,7 +566,7 @@ async def test_an_attempt_that_breaks_the_dispatcher_itself_stops_nothing(
     sender = ScriptedSender(answer(500))
     await put(outbox, delivery(clock))
 
-    async with running(Dispatcher(outbox, sender, clock=clock, chance=chance)):
+    async with running(new(outbox, sender, clock=clock, chance=chance)):
         await until(lambda: sender.ended)
         await put(outbox, delivery(clock))
         await until_state(outbox, State.PENDING, 1)
@@ -573,7 +586,7 @@ async def test_a_cancellation_that_escapes_a_sender_stops_nothing(outbox: Watche
 
     await put(outbox, delivery(clock, HERE))
 
-    async with running(Dispatcher(outbox, ScriptedSender(cancelled), clock=clock)):
+    async with running(new(outbox, ScriptedSender(cancelled), clock=clock)):
         await anyio.wait_all_tasks_blocked()
         await put(outbox, delivery(clock, THERE))
         await until_state(outbox, State.DELIVERED, 1)
@@ -591,7 +604,7 @@ async def test_an_observer_that_raises_stops_nothing(
 
     await put(outbox, delivery(clock), delivery(clock))
 
-    assert await Dispatcher(outbox, ScriptedSender(), clock=clock, observer=Broken()).deliver_due() == 2
+    assert await new(outbox, ScriptedSender(), clock=clock, observer=Broken()).deliver_due() == 2
 
     assert (await outbox.counts())[State.DELIVERED] == 2
     assert "an observer raised" in caplog.text
@@ -607,7 +620,7 @@ async def test_an_outbox_that_fails_for_a_while_delays_and_is_told_once(
     await put(outbox, delivery(clock))
     caplog.clear()
 
-    async with running(Dispatcher(outbox, sender, clock=clock)):
+    async with running(new(outbox, sender, clock=clock)):
         await until_state(outbox, State.DELIVERED, 1)
         await until(lambda: not outbox.failing[verb])
         await until(lambda: "works again, after 3 failures" in caplog.text)
@@ -620,7 +633,7 @@ async def test_what_cannot_be_settled_is_not_lost_by_stopping(outbox: WatchedOut
     sender = ScriptedSender()
     await put(outbox, delivery(clock))
 
-    async with running(Dispatcher(outbox, sender, clock=clock)):
+    async with running(new(outbox, sender, clock=clock)):
         outbox.failing["settle"] = 1
         await until(lambda: sender.ended)
 
@@ -633,7 +646,7 @@ async def test_an_outbox_that_fails_to_the_end_is_told_and_the_leases_end(
     sender = ScriptedSender()
     await put(outbox, delivery(clock))
 
-    async with running(Dispatcher(outbox, sender, clock=clock, grace=timedelta(milliseconds=1))):
+    async with running(new(outbox, sender, clock=clock, grace=timedelta(milliseconds=1))):
         outbox.failing["settle"] = 1000
         await until(lambda: sender.ended)
 
@@ -645,11 +658,11 @@ async def test_deliver_due_raises_what_the_outbox_does(outbox: WatchedOutbox, cl
     outbox.failing["claim"] = 1
 
     with pytest.raises(OutboxUnavailable):
-        await Dispatcher(outbox, ScriptedSender(), clock=clock).deliver_due()
+        await new(outbox, ScriptedSender(), clock=clock).deliver_due()
 
 
 async def test_deliver_due_does_what_is_due_and_leaves_the_rest(outbox: WatchedOutbox, clock: VirtualClock) -> None:
-    dispatcher = Dispatcher(outbox, ScriptedSender(answer(500)), clock=clock)
+    dispatcher = new(outbox, ScriptedSender(answer(500)), clock=clock)
     immediately = RetryPolicy.fixed(0, 60)
     await put(outbox, delivery(clock, retry=immediately), delivery(clock, due_at=clock.now() + HOUR))
 
@@ -667,7 +680,7 @@ async def test_deliver_due_that_is_stopped_lets_what_is_in_flight_end_and_claims
         return Accepted(Answer(200))
 
     sender = ScriptedSender(slow)
-    dispatcher = Dispatcher(outbox, sender, clock=clock, concurrency=3)
+    dispatcher = new(outbox, sender, clock=clock, concurrency=3)
     await put(outbox, delivery(clock), delivery(clock))
 
     async with anyio.create_task_group() as tasks:
@@ -688,7 +701,7 @@ async def test_deliver_due_that_is_stopped_hands_back_what_does_not_end_within_t
     sender = ScriptedSender(hang)
     one = delivery(clock)
     await put(outbox, one)
-    dispatcher = Dispatcher(outbox, sender, clock=clock, grace=timedelta(milliseconds=1))
+    dispatcher = new(outbox, sender, clock=clock, grace=timedelta(milliseconds=1))
 
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
@@ -711,8 +724,8 @@ async def test_a_result_that_comes_after_the_lease_is_a_late_attempt(
 
     one = delivery(clock)
     await put(outbox, one)
-    slow = Dispatcher(outbox, ScriptedSender(stalled), clock=clock, observer=witness)
-    quick = Dispatcher(outbox, ScriptedSender(), clock=clock)
+    slow = new(outbox, ScriptedSender(stalled), clock=clock, observer=witness)
+    quick = new(outbox, ScriptedSender(), clock=clock)
 
     async with running(slow):
         await until(lambda: dispatcher_sent(slow))
@@ -729,7 +742,7 @@ async def test_a_result_that_comes_after_the_lease_is_a_late_attempt(
 async def test_a_lease_covers_the_deadline_of_its_attempt(outbox: WatchedOutbox, clock: VirtualClock) -> None:
     await put(outbox, delivery(clock, deadline=60 * SECOND), delivery(clock))
 
-    await Dispatcher(outbox, ScriptedSender(), clock=clock).deliver_due()
+    await new(outbox, ScriptedSender(), clock=clock).deliver_due()
 
     assert outbox.extensions == [(1, 60 * SECOND + MARGIN)]
 
@@ -747,7 +760,7 @@ async def test_a_claim_that_took_long_is_extended_before_its_attempt(
 
     outbox.claim = slow  # type: ignore[method-assign]
 
-    assert await Dispatcher(outbox, ScriptedSender(), clock=clock).deliver_due() == 1
+    assert await new(outbox, ScriptedSender(), clock=clock).deliver_due() == 1
     assert outbox.extensions == [(1, DEADLINE + MARGIN)]
 
 
@@ -759,7 +772,7 @@ async def test_a_claim_that_was_lost_meanwhile_is_not_attempted(outbox: WatchedO
     sender = ScriptedSender()
     await put(outbox, delivery(clock, deadline=HOUR), delivery(clock))
 
-    assert await Dispatcher(outbox, sender, clock=clock).deliver_due() == 1
+    assert await new(outbox, sender, clock=clock).deliver_due() == 1
     assert len(sender.sent) == 1
 
 
@@ -768,7 +781,7 @@ async def test_a_lease_that_cannot_be_extended_gives_its_claim_back(outbox: Watc
     one = delivery(clock, deadline=60 * SECOND)
     await put(outbox, one)
 
-    async with running(Dispatcher(outbox, ScriptedSender(), clock=clock)):
+    async with running(new(outbox, ScriptedSender(), clock=clock)):
         await until_state(outbox, State.DELIVERED, 1)
 
     assert (await outbox.get(one.id)).attempts == 1
@@ -782,7 +795,7 @@ async def test_what_expired_is_dead_without_an_attempt(
     clock.advance(2 * SECOND)
     sender = ScriptedSender()
 
-    assert await Dispatcher(outbox, sender, clock=clock, observer=witness).deliver_due() == 0
+    assert await new(outbox, sender, clock=clock, observer=witness).deliver_due() == 0
 
     assert sender.sent == []
     assert (await outbox.get(one.id)).state is State.DEAD
@@ -819,12 +832,12 @@ async def test_a_delivery_that_kills_its_worker_takes_nobody_with_it(
     while not (await outbox.get(poison.id)).state.terminal:
         living = True
         try:
-            await Dispatcher(outbox, ScriptedSender(deadly), clock=clock).deliver_due()
+            await new(outbox, ScriptedSender(deadly), clock=clock).deliver_due()
         except* Death:
             deaths += 1
         clock.advance(DEADLINE + MARGIN)
     living = True
-    await Dispatcher(outbox, ScriptedSender(), clock=clock).deliver_due()
+    await new(outbox, ScriptedSender(), clock=clock).deliver_due()
 
     assert deaths == 5
     assert (await outbox.counts())[State.DELIVERED] == 20
@@ -834,7 +847,7 @@ async def test_a_delivery_that_kills_its_worker_takes_nobody_with_it(
 async def test_unsigned_is_said_once(
     outbox: WatchedOutbox, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    dispatcher = Dispatcher(outbox, ScriptedSender(), clock=clock)
+    dispatcher = new(outbox, ScriptedSender(), clock=clock)
     assert caplog.records == []
 
     await dispatcher.deliver_due()
@@ -843,10 +856,10 @@ async def test_unsigned_is_said_once(
     assert [record.levelno for record in caplog.records if "unsigned" in record.message] == [logging.WARNING]
 
 
-@pytest.mark.parametrize("limit", [{"concurrency": 0}, {"per_origin": 0}, {"grace": -SECOND}])
+@pytest.mark.parametrize("limit", [{"concurrency": 0}, {"grace": -SECOND}])
 def test_limits_that_make_no_sense_are_refused(outbox: WatchedOutbox, limit: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(limit))):
-        Dispatcher(outbox, ScriptedSender(), **limit)
+        new(outbox, ScriptedSender(), **limit)
 
 
 async def test_an_unreachable_receiver_is_retried(outbox: WatchedOutbox, clock: VirtualClock) -> None:
@@ -856,7 +869,7 @@ async def test_an_unreachable_receiver_is_retried(outbox: WatchedOutbox, clock: 
     one = delivery(clock)
     await put(outbox, one)
 
-    await Dispatcher(outbox, ScriptedSender(refused), clock=clock, chance=lambda: 0.5).deliver_due()
+    await new(outbox, ScriptedSender(refused), clock=clock, chance=lambda: 0.5).deliver_due()
 
     waiting = await outbox.get(one.id)
     assert (waiting.state, waiting.due_at) == (State.PENDING, clock.now() + 60 * SECOND)

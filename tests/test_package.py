@@ -11,6 +11,7 @@ import callback_middleware
 
 NAMES = {
     "Attempt",
+    "BacklogLimits",
     "Callback",
     "CallbackMiddleware",
     "CaptureLimits",
@@ -21,6 +22,7 @@ NAMES = {
     "MemoryOutbox",
     "Operation",
     "Outcome",
+    "ReceiverLimits",
     "RetryPolicy",
     "SQLiteOutbox",
     "StandardWebhooksSigner",

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from callback_middleware import errors, ports, testing
+    from callback_middleware.backlog import BacklogLimits
     from callback_middleware.delivery import Delivery
     from callback_middleware.dispatcher import Dispatcher
     from callback_middleware.egress import EgressPolicy
     from callback_middleware.exchange import Exchange
+    from callback_middleware.isolation import ReceiverLimits
     from callback_middleware.middleware import CallbackMiddleware
     from callback_middleware.notifying import notify
     from callback_middleware.operations import Callback, Operation
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Attempt",
+    "BacklogLimits",
     "Callback",
     "CallbackMiddleware",
     "CaptureLimits",
@@ -39,6 +42,7 @@ __all__ = [
     "MemoryOutbox",
     "Operation",
     "Outcome",
+    "ReceiverLimits",
     "RetryPolicy",
     "SQLiteOutbox",
     "StandardWebhooksSigner",
@@ -52,6 +56,7 @@ __all__ = [
 
 _HOMES = {
     "Attempt": "outcomes",
+    "BacklogLimits": "backlog",
     "Callback": "operations",
     "CallbackMiddleware": "middleware",
     "CaptureLimits": "recording",
@@ -62,6 +67,7 @@ _HOMES = {
     "MemoryOutbox": "outbox.memory",
     "Operation": "operations",
     "Outcome": "outcomes",
+    "ReceiverLimits": "isolation",
     "RetryPolicy": "retry",
     "SQLiteOutbox": "outbox.sqlite",
     "StandardWebhooksSigner": "signing",

@@ -26,6 +26,7 @@ from callback_middleware.errors import ConfigurationError
 from callback_middleware.identifiers import uuid7
 from callback_middleware.instrumentation.logs import LoggingObserver
 from callback_middleware.instrumentation.observers import Observers
+from callback_middleware.isolation import ReceiverLimits
 from callback_middleware.lifespan import serve_lifespan
 from callback_middleware.outbox.memory import MemoryOutbox
 from callback_middleware.ports import Batch, Clock, Observer, Outbox, Sender, Signer
@@ -55,6 +56,7 @@ class Parts:
     clock: Clock
     dispatch: bool
     concurrency: int
+    receivers: ReceiverLimits
     respond: bool
 
 
@@ -76,6 +78,7 @@ class CallbackMiddleware:
         openapi: An OpenAPI 3.0, 3.1 or 3.2 document: a mapping, or the path of a JSON or YAML file.
         dispatch: Whether this process sends what it put; False where a worker does.
         concurrency: Attempts in flight at once.
+        receivers: How much one receiver may cost: of these attempts, failures in a row, a rate.
         on_outbox_failure: ``"respond"`` turns a success whose callback could not be stored into a 503 (a 409 where
             another owner has subscribed the key), and refuses requests that document callbacks while the outbox is
             known to be down; ``"log"`` forwards everything and tells the log alone.
@@ -102,6 +105,7 @@ class CallbackMiddleware:
         openapi: Mapping[str, Any] | str | os.PathLike[str] | None = None,
         dispatch: bool = True,
         concurrency: int = 64,
+        receivers: ReceiverLimits | None = None,
         on_outbox_failure: Literal["respond", "log"] = "respond",
         observer: Observer | None = None,
         clock: Clock | None = None,
@@ -128,6 +132,7 @@ class CallbackMiddleware:
             clock=clock,
             dispatch=dispatch,
             concurrency=concurrency,
+            receivers=receivers or ReceiverLimits(),
             respond=on_outbox_failure == "respond",
         )
         self._capture: Capture | None = None
@@ -200,6 +205,7 @@ class CallbackMiddleware:
             clock=parts.clock,
             observer=parts.observer,
             concurrency=parts.concurrency if concurrency is None else concurrency,
+            receivers=parts.receivers,
             grace=grace,
             answers=self.answers,
         )

@@ -14,7 +14,7 @@ URL refused by its text                               dead at once
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from callback_middleware.delivery import Dead, Delivered, Delivery, Retry, Verdict
@@ -45,7 +45,6 @@ def verdict(delivery: Delivery, outcome: Outcome, *, egress: EgressPolicy, now: 
         now: Aware; when the attempt ended.
         chance: From 0 to 1; spreads the waits.
     """
-    asked = None
     match outcome:
         case Accepted():
             return Delivered()
@@ -54,8 +53,6 @@ def verdict(delivery: Delivery, outcome: Outcome, *, egress: EgressPolicy, now: 
             gone = answer.status == _GONE
             if gone or answer.status in delivery.retry.give_up_on:
                 return Dead(describe(outcome), gone=gone)
-            value = answer.header("retry-after")
-            asked = None if value is None else parse_retry_after(value, now=now)
         case Blocked():
             if not _allows(egress, delivery.url):
                 return Dead(describe(outcome))
@@ -65,12 +62,18 @@ def verdict(delivery: Delivery, outcome: Outcome, *, egress: EgressPolicy, now: 
             assert_never(outcome)
     attempts = delivery.attempts + 1
     left = None if delivery.expires_at is None else delivery.expires_at - now
-    wait = delivery.retry.wait(attempts, chance=chance, asked=asked, left=left)
+    wait = delivery.retry.wait(attempts, chance=chance, asked=asked_wait(outcome, now=now), left=left)
     if wait is not None:
         return Retry(wait, describe(outcome))
     if attempts < delivery.retry.attempts:
         return EXPIRED
     return Dead(f"gave up after {attempts} {'attempt' if attempts == 1 else 'attempts'}: {describe(outcome)}")
+
+
+def asked_wait(outcome: Outcome, *, now: datetime) -> timedelta | None:
+    """What a receiver that did not accept asks for by ``Retry-After`` (RFC 9110, 10.2.3); None for nothing."""
+    value = outcome.answer.header("retry-after") if isinstance(outcome, Rejected) else None
+    return None if value is None else parse_retry_after(value, now=now)
 
 
 def expired(delivery: Delivery, now: datetime) -> bool:

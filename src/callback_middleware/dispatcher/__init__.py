@@ -13,10 +13,12 @@ from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import DEADLINE
 from callback_middleware.dispatcher.attempts import Attempter
 from callback_middleware.dispatcher.mismatches import AnswerChecks, Mismatches
+from callback_middleware.dispatcher.receivers import Receivers
 from callback_middleware.dispatcher.rounds import Limits, Round
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError
 from callback_middleware.instrumentation.observers import Observers
+from callback_middleware.isolation import ReceiverLimits
 from callback_middleware.ports import Clock, Observer, Outbox, Sender, Signer
 
 logger = logging.getLogger("callback_middleware")
@@ -39,7 +41,7 @@ class Dispatcher:
         clock: Says what time it is; default the system's.
         observer: Told of attempts and settlements.
         concurrency: Attempts in flight at once.
-        per_origin: Of these, to one origin: a receiver that hangs holds up no more.
+        receivers: How much one receiver may cost: attempts at once, failures in a row, a rate.
         grace: How long attempts in flight may go on once it is stopping; the rest is handed back.
         answers: Knows what callbacks declare of their receivers' answers: what differs is noted on the attempt.
         chance: From 0 to 1, anew at every call: spreads the waits between attempts.
@@ -58,18 +60,18 @@ class Dispatcher:
         clock: Clock | None = None,
         observer: Observer | None = None,
         concurrency: int = 64,
-        per_origin: int = 8,
+        receivers: ReceiverLimits | None = None,
         grace: timedelta = GRACE,
         answers: AnswerChecks | None = None,
         chance: Callable[[], float] = random.random,  # noqa: TID251 - the edge where chance comes in
     ) -> None:
-        for name, value in (("concurrency", concurrency), ("per_origin", per_origin)):
-            if value < 1:
-                raise ConfigurationError(f"{name}={value!r} must be at least 1")
+        if concurrency < 1:
+            raise ConfigurationError(f"concurrency={concurrency!r} must be at least 1")
         if grace < timedelta():
             raise ConfigurationError(f"grace={grace!r} must not be negative")
         self._outbox = outbox
-        self._limits = Limits(concurrency=concurrency, per_origin=per_origin, grace=grace)
+        self._limits = Limits(concurrency=concurrency, grace=grace)
+        self._receivers = Receivers(receivers or ReceiverLimits())
         self._attempter = Attempter(
             sender=sender,
             signer=signer,
@@ -132,7 +134,7 @@ class Dispatcher:
         if not self._signed:
             self._signed = True
             logger.warning("callbacks are sent unsigned: a receiver cannot tell them from anybody's (signer=None)")
-        new = Round(self._outbox, self._attempter, self._observer, self._limits)
+        new = Round(self._outbox, self._attempter, self._observer, self._limits, self._receivers)
         self._rounds.add(new)
         try:
             yield new

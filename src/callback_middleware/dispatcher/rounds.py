@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -13,11 +12,14 @@ from typing import Final
 import anyio
 
 from callback_middleware.delivery import DEADLINE, Claim, Fence, Released, Settlement
-from callback_middleware.destinations import Origin
 from callback_middleware.dispatcher.attempts import Attempter
 from callback_middleware.dispatcher.patience import Patience
-from callback_middleware.eventloop import cancellation_requested, spawn
+from callback_middleware.dispatcher.receivers import Receivers
+from callback_middleware.dispatcher.tasks import Tasks
+from callback_middleware.eventloop import cancellation_requested
+from callback_middleware.outcomes import Outcome
 from callback_middleware.ports import Observer, Outbox
+from callback_middleware.verdicts import asked_wait
 
 logger = logging.getLogger("callback_middleware")
 
@@ -29,6 +31,9 @@ MARGIN: Final = timedelta(seconds=15)
 
 _HAND_BACK_SECONDS: Final = 5.0
 
+_OPENINGS: Final = 0.02
+"""Seconds between two claims that are made because a receiver's pause is over: many end together."""
+
 _UNSETTLED: Final = "attempting delivery %s failed in the dispatcher itself; it is due again when its lease ends"
 
 
@@ -38,13 +43,11 @@ class Limits:
 
     Attributes:
         concurrency: Attempts in flight at once.
-        per_origin: Of these, to one origin.
         grace: How long attempts in flight may go on once it is stopping.
         lease: How long a claim is leased, if its attempt may not take longer.
     """
 
     concurrency: int
-    per_origin: int
     grace: timedelta
     lease: timedelta = DEADLINE + MARGIN
 
@@ -56,20 +59,21 @@ class Round:
     asked twice at once. One listens to the outbox. Each attempt is a task, and only tells the pump that it ended.
     """
 
-    def __init__(self, outbox: Outbox, attempter: Attempter, observer: Observer, limits: Limits) -> None:
+    def __init__(
+        self, outbox: Outbox, attempter: Attempter, observer: Observer, limits: Limits, receivers: Receivers
+    ) -> None:
         self._outbox = outbox
         self._attempter = attempter
         self._observer = observer
         self._limits = limits
+        self._receivers = receivers
         self._flights: dict[Fence, Claim] = {}
-        # Of every task that was begun: attempts by their fence, and what listens.
-        self._scopes: dict[object, anyio.CancelScope] = {}
-        self._grounded = False
-        self._landed = anyio.Event()
+        self._tasks = Tasks(self._fail)
         self._fatal: BaseException | None = None
-        self._busy: Counter[Origin] = Counter()
         self._ended: list[tuple[Claim, Settlement | None]] = []
         self._made = 0
+        # It waits for time to pass.
+        self._listening = False
         self._news = anyio.Event()
         self._stopping = anyio.Event()
         # Something may be due that was not claimed: nobody asked yet, the outbox says so, or a slot was missing.
@@ -86,13 +90,14 @@ class Round:
     async def run(self) -> None:
         """Pump until :meth:`stop`, and then for as long as something is in flight and ``grace`` lasts."""
         try:
-            self._begin("listening", self._listen)
+            self._listening = True
+            self._tasks.begin(self._listen)
             self._news.set()
             while not self._stopping.is_set():
                 await self._turn()
             await self._finish()
         finally:
-            await self._ground()
+            await self._tasks.end(_HAND_BACK_SECONDS)
             await self._hand_back()
             self.over.set()
 
@@ -107,7 +112,7 @@ class Round:
                     await self._claim()
             await self._finish()
         finally:
-            await self._ground()
+            await self._tasks.end(_HAND_BACK_SECONDS)
             await self._hand_back()
             self.over.set()
         return self._made
@@ -149,35 +154,53 @@ class Round:
             self._pump_patience.worked()
 
     async def _next_news(self) -> None:
-        await self._news.wait()
+        opening = self._receivers.next_opening(self._now()) if self._listening else None
+        if opening is None:
+            await self._news.wait()
+        else:
+            # Nobody tells when a receiver's pause is over.
+            with anyio.move_on_after(max(opening, _OPENINGS)) as scope:
+                await self._news.wait()
+            self._hungry |= scope.cancelled_caught
         self._news = anyio.Event()
         if self._fatal is not None:
             raise self._fatal
 
     async def _claim(self) -> None:
         """Claim and start until nothing more is due, or no slot is free."""
-        limits = self._limits
+        limits, receivers = self._limits, self._receivers
         while (free := limits.concurrency - len(self._flights)) > 0:
-            asked_at = self._attempter.clock.monotonic()
+            asked_at = self._now()
             # Before the outbox answers: what becomes due meanwhile may not be in its answer.
             self._hungry = False
-            claims = await self._outbox.claim(free, limits.lease, per_origin=limits.per_origin, busy=self._busy)
+            claims = await self._outbox.claim(
+                free, limits.lease, per_origin=receivers.limits.at_once, busy=receivers.busy(asked_at)
+            )
             self._asked.set()
             if not claims:
                 break
-            for claim in claims:
-                self._flights[claim.fence] = claim
-                self._busy[claim.delivery.origin] += 1
-            for claim in await self._secure(claims, asked_at):
-                self._begin(claim.fence, partial(self._attempt, claim))
-        self._hungry |= free <= 0 or max(self._busy.values(), default=0) >= limits.per_origin
+            self._flights.update((claim.fence, claim) for claim in claims)
+            for claim in await self._secure(self._admit(claims), asked_at):
+                self._tasks.begin(partial(self._attempt, claim))
+        self._hungry |= free <= 0 or receivers.crowded()
+
+    def _admit(self, claims: Sequence[Claim]) -> Sequence[Claim]:
+        """Those whose receivers have room. Of one that was not in the way of the claim there may be too many."""
+        now, admitted = self._now(), []
+        for claim in claims:
+            if self._receivers.begin(claim.delivery.origin, now, newcomer=claim.newcomer):
+                admitted.append(claim)
+            else:
+                self._ended.append((claim, Settlement(claim.fence, Released())))
+                self._news.set()
+        return admitted
 
     async def _secure(self, claims: Sequence[Claim], asked_at: float) -> Sequence[Claim]:
         """Extend the leases that an attempt may outlive. The claims that may be attempted.
 
         A lease is trusted by our own monotonic clock alone, from before it was asked for.
         """
-        left = self._limits.lease - timedelta(seconds=self._attempter.clock.monotonic() - asked_at)
+        left = self._limits.lease - timedelta(seconds=self._now() - asked_at)
         short = [claim for claim in claims if claim.delivery.deadline + MARGIN / 2 > left]
         if not short:
             return claims
@@ -191,43 +214,16 @@ class Round:
         self._news.set()
         return [claim for claim in claims if claim.fence not in lost]
 
-    def _begin(self, name: object, function: Callable[[], Awaitable[None]]) -> None:
-        # In no task group: when an event loop is torn down in this very turn, as a test client's is after every
-        # request, asyncio would say of each task in one that it was never awaited.
-        spawn(partial(self._task, name, function))
+    def _fail(self, error: BaseException) -> None:
+        """What ends a program ends this round first, which raises it."""
+        self._fatal = error
+        self._news.set()
 
-    async def _task(self, name: object, function: Callable[[], Awaitable[None]]) -> None:
-        if self._grounded:
-            return
-        try:
-            with anyio.CancelScope() as scope:
-                self._scopes[name] = scope
-                await function()
-        except anyio.get_cancelled_exc_class():
-            raise
-        except BaseException as error:  # noqa: BLE001 - what ends a program ends this round first, which raises it
-            self._fatal = error
-            self._news.set()
-        finally:
-            del self._scopes[name]
-            if not self._scopes:
-                self._landed.set()
-
-    async def _ground(self) -> None:
-        """Cancel what is in flight and see it end, so that nothing is attempted once its claim is handed back.
-
-        A sender that swallows cancellation is not waited for longer than it takes to hand back.
-        """
-        self._grounded = True
-        for scope in self._scopes.values():
-            scope.cancel()
-        with anyio.move_on_after(_HAND_BACK_SECONDS, shield=True):
-            while self._scopes:
-                self._landed = anyio.Event()
-                await self._landed.wait()
+    def _now(self) -> float:
+        return self._attempter.clock.monotonic()
 
     async def _attempt(self, claim: Claim) -> None:
-        settlement = None
+        settlement, started = None, self._now()
         try:
             settlement = await self._attempter.attempt(claim)
         except anyio.get_cancelled_exc_class():
@@ -239,9 +235,16 @@ class Round:
             logger.exception(_UNSETTLED, claim.delivery.id)
         if settlement is not None and settlement.attempt is not None:
             self._made += 1
+            self._learn(claim, settlement.attempt.outcome, started)
             self._observer.attempted(claim.delivery, settlement.attempt)
         self._ended.append((claim, settlement))
         self._news.set()
+
+    def _learn(self, claim: Claim, outcome: Outcome, started: float) -> None:
+        """What an attempt says of its receiver."""
+        attempter = self._attempter
+        asked = asked_wait(outcome, now=attempter.clock.now())
+        self._receivers.end(claim.delivery.origin, outcome, started, self._now(), attempter.chance(), asked)
 
     async def _settle(self) -> None:
         """Settle what ended, in one call. If that fails it is settled next time."""
@@ -253,12 +256,10 @@ class Round:
         except BaseException:
             self._ended[:0] = ended
             raise
+        now = self._now()
         for claim, _ in ended:
             del self._flights[claim.fence]
-            origin = claim.delivery.origin
-            self._busy[origin] -= 1
-            if not self._busy[origin]:
-                del self._busy[origin]
+            self._receivers.leave(claim.delivery.origin, now)
 
     async def _settle_these(self, ended: Sequence[tuple[Claim, Settlement | None]]) -> None:
         settlements = [settlement for _, settlement in ended if settlement is not None]
@@ -284,3 +285,6 @@ class Round:
                 logger.exception("%d claims could not be handed back: due again when their leases end", len(ended))
         if scope.cancelled_caught:
             logger.error("%d claims could not be handed back in time: due again when their leases end", len(ended))
+        now = self._now()
+        for claim, _ in ended:
+            self._receivers.leave(claim.delivery.origin, now)

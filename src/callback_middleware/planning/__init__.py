@@ -13,6 +13,7 @@ from callback_middleware.egress import EgressPolicy
 from callback_middleware.exchange import Exchange
 from callback_middleware.operations import Callback, Operation
 from callback_middleware.options import SUCCESS, Statuses
+from callback_middleware.planning.depth import deepened, depth_of
 from callback_middleware.planning.plans import Plan, Planned, Skip, SubscriptionPlan, Verb
 from callback_middleware.planning.resolving import declared_payload, resolve, text_of
 from callback_middleware.planning.wanted import (
@@ -81,8 +82,11 @@ def plan(
     subscriptions: list[SubscriptionPlan] = []
     notifications: list[WantedNotification] = []
     ends: list[WantedEnd] = []
+    depth = depth_of(exchange)
     for asked in _automatic(operation, new_id) if staged is None else staged:
         result = _plan_one(operation, exchange, asked, automatic=staged is None, egress=egress)
+        if depth and not isinstance(result, Unresolved):
+            result = deepened(result, depth)
         match result:
             case Plan():
                 plans.append(result)

@@ -19,6 +19,7 @@ from callback_middleware.dispatcher.mismatches import AnswerChecks
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.instrumentation.logs import LoggingObserver
 from callback_middleware.instrumentation.observers import Observers
+from callback_middleware.isolation import ReceiverLimits
 from callback_middleware.mounted import find_middleware
 from callback_middleware.outbox.memory import MemoryOutbox
 from callback_middleware.outcomes import Answer, Attempt, AttemptRequest, Outcome, outcome_of
@@ -118,6 +119,8 @@ class CapturedCallbacks:
             egress=EgressPolicy(),
             clock=self.clock,
             observer=Observers(LoggingObserver(), self.observer),
+            # Whatever is due is attempted: a test asks what its application sends, and not when.
+            receivers=ReceiverLimits(failures=None, newcomer_pause=timedelta()),
             answers=self._check,
             chance=lambda: 0.5,
         )
@@ -161,7 +164,8 @@ class _Noting(MemoryOutbox):
     """Writes down what is stored: only here is it known where a notification goes."""
 
     def __init__(self, captured: CapturedCallbacks) -> None:
-        super().__init__(clock=captured.clock)
+        # Bounds are the operator's, of an outbox that this one stands in for.
+        super().__init__(clock=captured.clock, backlog=None)
         self._captured = captured
 
     async def put(self, batch: Batch) -> PutReport:
