@@ -10,7 +10,7 @@ import sys
 import time
 from importlib.metadata import version
 
-PARTS = ["expressions", "senders", "routes", "puts", "claims", "fairness", "durable", "growth"]
+PARTS = ["expressions", "senders", "guard", "routes", "puts", "claims", "fairness", "goodput", "durable", "growth"]
 MEASURED = ["fastapi", "starlette", "uvicorn", "h11", "httptools", "httpx", "httpcore", "anyio", "aiohttp"]
 
 

@@ -14,6 +14,7 @@ import logging
 import sqlite3
 import statistics
 import time
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +24,7 @@ from typing import Final
 
 from benchmarks.deliveries import deliveries, disk, fill, folder, origins, set_aside
 from benchmarks.figures import at_most, in_turns, ratio
-from callback_middleware.delivery import Delivery, Verdict
+from callback_middleware.delivery import Delivered, Delivery, Verdict
 from callback_middleware.dispatcher import Dispatcher
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.instrumentation.observers import Observers
@@ -70,17 +71,25 @@ class ScriptedSender:
 
 
 class Watch(Observers):
-    """Notes when healthy deliveries are settled, and says when the last one is."""
+    """Notes when healthy receivers' deliveries are delivered, and says when the last one is.
 
-    def __init__(self) -> None:
+    Args:
+        wanted: How many that are.
+        hanging: The origins of the others.
+    """
+
+    def __init__(self, *, wanted: int = WANTED, hanging: Collection[str] = frozenset(HANGING)) -> None:
         super().__init__()
         self.times: list[float] = []
         self.over = asyncio.Event()
+        self._wanted = wanted
+        self._hanging = hanging
 
-    def settled(self, delivery: Delivery, verdict: Verdict) -> None:  # noqa: ARG002 - the port's
-        if delivery.origin != HANGING[0]:
+    def settled(self, delivery: Delivery, verdict: Verdict) -> None:
+        # Not what is handed back: a worker that is new to a receiver may be given more than it begins with.
+        if isinstance(verdict, Delivered) and delivery.origin not in self._hanging:
             self.times.append(time.perf_counter())
-            if len(self.times) == WANTED:
+            if len(self.times) == self._wanted:
                 self.over.set()
 
 
