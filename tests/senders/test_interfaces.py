@@ -6,17 +6,23 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from callback_middleware.delivery import Claim, Dead, Delivery, Fence, Retry
+from callback_middleware.dispatcher import attempts
+from callback_middleware.dispatcher.attempts import Attempter
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.outcomes import AttemptRequest, Blocked
+from callback_middleware.retry import RetryPolicy
 from callback_middleware.senders import interfaces
 from callback_middleware.senders.httpx import HttpxSender
 from callback_middleware.senders.interfaces import REFRESH, OwnAddresses, of_linux, of_this_machine
+from callback_middleware.testing import VirtualClock
 from lacking import lacking
 
 FIB_TRIE = """\
@@ -175,3 +181,45 @@ async def test_a_name_that_leads_back_to_this_machine_is_refused_before_a_socket
     )
     assert isinstance(outcome, Blocked)
     assert outcome.rule == "93.184.215.14 is this machine's own"
+
+
+@pytest.mark.parametrize(
+    ("url", "verdict"),
+    [
+        # Its text says it: no later attempt will be another.
+        ("https://93.184.215.14/", Dead),
+        # A name may lead elsewhere tomorrow.
+        ("https://receiver.example/", Retry),
+    ],
+)
+async def test_the_dispatcher_completes_whatever_policy_it_was_given(
+    url: str, verdict: type[Dead | Retry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "refusing_own_addresses", OwnAddresses(Machine(["93.184.215.14"])).refused_by)
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    delivery = Delivery(
+        id=UUID("01890000-0000-7000-8000-000000000001"),
+        operation="POST /invoices/",
+        callback="invoice_notification",
+        method="POST",
+        url=url,
+        origin=f"{url[:-1]}:443",
+        headers=(),
+        body=b"",
+        created_at=now,
+        due_at=now,
+        retry=RetryPolicy.fixed(60),
+        deadline=timedelta(seconds=30),
+    )
+    attempter = Attempter(
+        sender=HttpxSender(lookup=lambda _: [ip_address("93.184.215.14")]),
+        signer=None,
+        egress=EgressPolicy(ports=None),
+        clock=VirtualClock(now),
+        chance=lambda: 0.5,
+    )
+    settlement = await attempter.attempt(Claim(Fence(delivery.id, 1), delivery))
+    assert isinstance(settlement.verdict, verdict)
+    assert settlement.attempt is not None
+    assert isinstance(settlement.attempt.outcome, Blocked)
+    assert settlement.attempt.outcome.rule == "93.184.215.14 is this machine's own"
