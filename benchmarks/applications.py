@@ -14,6 +14,7 @@ import httpx
 from fastapi import APIRouter, BackgroundTasks, FastAPI
 from pydantic import BaseModel, HttpUrl
 
+from benchmarks.deliveries import ROOMY
 from callback_middleware import CallbackMiddleware, EgressPolicy, deliver
 from callback_middleware.fastapi import Callbacks
 from callback_middleware.outbox.sqlite import SQLiteOutbox
@@ -96,13 +97,14 @@ def aiohttp_sender() -> FastAPI:
 
 def durable(path: Path) -> FastAPI:
     """What is sent is on disk before the response is complete; another process delivers it."""
-    return _with_middleware(outbox=SQLiteOutbox(path), dispatch=False)
+    return _with_middleware(outbox=SQLiteOutbox(path, backlog=ROOMY), dispatch=False)
 
 
 def durable_declared(path: Path) -> FastAPI:
     """The same without a line in the handler: its callback declares what it carries."""
     app = FastAPI()
-    app.add_middleware(CallbackMiddleware, egress=EgressPolicy.development(), outbox=SQLiteOutbox(path), dispatch=False)
+    outbox = SQLiteOutbox(path, backlog=ROOMY)
+    app.add_middleware(CallbackMiddleware, egress=EgressPolicy.development(), outbox=outbox, dispatch=False)
 
     @app.post("/invoices/", callbacks=declaring.routes)
     async def create_invoice(invoice: Invoice, callback_url: HttpUrl) -> dict[str, str]:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks.deliveries import deliveries, disk, fill, folder, origins, set_aside
+from benchmarks.deliveries import ROOMY, deliveries, disk, fill, folder, origins, set_aside
 from benchmarks.figures import at_least, in_turns, ratio
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import Claim, Delivered, Delivery, Settlement
@@ -111,7 +111,7 @@ def delivered(claim: Claim) -> Settlement:
 
 async def prepared(path: Path, case: Case) -> SQLiteOutbox:
     """A file that holds what the case says."""
-    outbox = SQLiteOutbox(path)
+    outbox = SQLiteOutbox(path, backlog=ROOMY)
     await fill(outbox, case.backlog())
     await fill(outbox, deliveries(STANDING, case.to))
     await turn(outbox, case)

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from callback_middleware.backlog import BacklogLimits
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import DEADLINE, Delivery
 from callback_middleware.destinations import Origin
@@ -23,6 +24,9 @@ from callback_middleware.retry import RetryPolicy
 EVENT: Final = json.dumps({"description": "Payment celebration", "paid": True}).encode()
 HEADERS: Final = (("content-type", "application/json"),)
 RETRY: Final = RetryPolicy()
+
+ROOMY: Final = BacklogLimits(per_origin=10**9, per_owner=10**9, newcomer=10**9)
+"""Bounds that are looked at, as everybody's are, and not reached where nobody delivers."""
 
 
 def origins(count: int, name: str = "receiver") -> Sequence[Origin]:

@@ -23,7 +23,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.deliveries import deliveries, disk, folder, origins
+from benchmarks.deliveries import ROOMY, deliveries, disk, folder, origins
 from benchmarks.figures import at_most
 from callback_middleware.delivery import Delivery, Verdict
 from callback_middleware.dispatcher import Dispatcher
@@ -84,7 +84,7 @@ class Progress(Observers):
 
 async def keep_busy(file: Path, over: Callable[[int], bool]) -> None:
     """Put and deliver until what was settled is enough; it is asked again after every few."""
-    outbox, progress = SQLiteOutbox(file), Progress()
+    outbox, progress = SQLiteOutbox(file, backlog=ROOMY), Progress()
     dispatcher = Dispatcher(outbox, AcceptingSender(), observer=progress)
 
     async def produce() -> None:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks.deliveries import RETRY, deliveries, disk, folder, origins, set_aside
+from benchmarks.deliveries import RETRY, ROOMY, deliveries, disk, folder, origins, set_aside
 from benchmarks.figures import at_least, in_turns, ratio
 from callback_middleware.delivery import Delivery
 from callback_middleware.outbox.sqlite import SQLiteOutbox
@@ -105,7 +105,7 @@ def commit(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
 def measure(path: Path, producers: int, rounds: int) -> None:
     """Print one comparison."""
     commits = Commits()
-    outbox = SQLiteOutbox(path / f"ours-{producers}.db")
+    outbox = SQLiteOutbox(path / f"ours-{producers}.db", backlog=ROOMY)
     connections = {name: open_writer(path / f"{number}-{producers}.db") for number, name in enumerate((LOOP, PREPARED))}
     retries = {name: _retry_id(connection) for name, connection in connections.items()}
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from callback_middleware.backlog import Bound, Refusal
 from callback_middleware.capture import Capture
 from callback_middleware.errors import OutboxUnavailable
 from callback_middleware.exchange import Exchange
@@ -97,6 +98,26 @@ async def test_what_the_outbox_leaves_out_is_told_as_skipped_and_not_as_stored()
     (told,) = recorder.told
     assert [one.id for one in told.deliveries] == [UUID(int=3)]
     assert (len(told.subscribe), told.notify, len(told.end)) == (1, [], 1)
+
+
+async def test_what_finds_no_room_is_told_with_the_bound_and_not_as_stored() -> None:
+    sent = Refusal(Bound.NEWCOMER, 20, "https://ext.example:443")
+    notified = Refusal(Bound.PER_OWNER, 7, "https://ext.example:443")
+
+    class Full(Recorder):
+        async def put(self, batch: Batch) -> PutReport:
+            return PutReport(refused={SEND.id: sent, NOTIFY.id: notified})
+
+    recorder = Full()
+    result = planned(SEND, SUBSCRIBE, NOTIFY)
+    ours = capture(recorder)
+    assert await ours.store(result, ours.batch(result)) is None
+    assert [(skip.id, skip.verb, skip.reason, skip.detail) for skip in recorder.skips] == [
+        (SEND.id, Verb.SEND, Reason.BACKLOG_FULL, sent.detail),
+        (NOTIFY.id, Verb.NOTIFY, Reason.BACKLOG_FULL, notified.detail),
+    ]
+    (told,) = recorder.told
+    assert (told.deliveries, told.notify, len(told.subscribe)) == ([], [], 1)
 
 
 async def test_somebody_is_called_to_dispatch_after_every_put_and_after_no_failure() -> None:

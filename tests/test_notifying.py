@@ -12,9 +12,12 @@ from fastapi import APIRouter, Body, Header
 from pydantic import BaseModel, Field
 
 from callback_middleware import notify
+from callback_middleware.backlog import Bound, Refusal
 from callback_middleware.errors import (
+    BacklogFull,
     ConfigurationError,
     NobodySubscribed,
+    OutboxError,
     OutboxUnavailable,
     OutboxUncertain,
     PayloadInvalid,
@@ -59,8 +62,11 @@ class Outbox:
     patience: ClassVar[float | None] = None
     outage: ClassVar[None] = None
 
-    def __init__(self, *subscribed: SubscriptionKey, fails: list[Exception] | None = None) -> None:
+    def __init__(
+        self, *subscribed: SubscriptionKey, fails: list[Exception] | None = None, full: Refusal | None = None
+    ) -> None:
         self.subscribed = subscribed
+        self.full = full
         self.fails = fails or []
         self.notified: list[Notification] = []
         self.ended: list[SubscriptionKey] = []
@@ -70,6 +76,8 @@ class Outbox:
             raise self.fails.pop(0)
         self.notified += batch.notify
         self.ended += batch.end
+        if self.full is not None:
+            return PutReport(refused={one.id: self.full for one in batch.notify})
         return PutReport(unsubscribed=[one.id for one in batch.notify if one.key not in self.subscribed])
 
     async def _unused(self, *arguments: Any, **named: Any) -> Any:
@@ -207,6 +215,15 @@ async def test_a_key_that_a_stranger_typed_is_shown_escaped_and_its_owner_is_not
         await notify(Outbox(), "e", key="\x1b[2J" + "x" * 300, owner="secret-owner")
     assert "\x1b" not in str(raised.value)
     assert "x" * 257 not in str(raised.value)
+    assert "secret-owner" not in str(raised.value)
+
+
+async def test_a_full_backlog_is_the_operators_to_know_with_the_bound_that_is_reached() -> None:
+    full = Refusal(Bound.PER_ORIGIN, 7, "https://ext.example:443")
+    with pytest.raises(BacklogFull, match="of callback 'e' is not stored: ") as raised:
+        await notify(Outbox(full=full), "e", key="7", owner="secret-owner")
+    assert str(raised.value).endswith(full.detail)
+    assert isinstance(raised.value, OutboxError)
     assert "secret-owner" not in str(raised.value)
 
 

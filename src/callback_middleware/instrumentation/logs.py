@@ -44,7 +44,7 @@ class LoggingObserver:
 
     At ``DEBUG`` every put and attempt; at ``INFO`` what was delivered, an answer that is not the declared one, and a
     first attempt that failed; at ``WARNING`` later attempts that failed, and callbacks that could not be planned, or
-    were not stored because of another's key; at ``ERROR`` what will never be delivered.
+    were not stored because of another's key or a full backlog; at ``ERROR`` what will never be delivered.
 
     Args:
         logger: Instead of ``callback_middleware``.

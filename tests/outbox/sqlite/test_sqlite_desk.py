@@ -204,7 +204,7 @@ def run_in_threads(*functions: Callable[[], object]) -> None:
 
 def test_event_loops_of_several_threads_share_an_outbox(tmp_path: Path) -> None:
     clock = VirtualClock()
-    outbox = SQLiteOutbox(tmp_path / "callbacks.db", clock=clock)
+    outbox = SQLiteOutbox(tmp_path / "callbacks.db", clock=clock, backlog=None)
     barrier = threading.Barrier(4)
     claimed: list[Claim] = []
 

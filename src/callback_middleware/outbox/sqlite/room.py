@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
-from callback_middleware.backlog import Refusal, refusal, tightest
+from callback_middleware.backlog import BacklogLimits, Refusal, refusal, tightest
 from callback_middleware.delivery import Delivery
 from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row, origin_key
 from callback_middleware.outbox.sqlite.store import Store
 
 _AT_ONCE: Final = 500
 """Values that one statement names."""
+
+_FILLED: Final = "SELECT origin_key, live, accepted_at FROM origin WHERE live > ? AND origin_key IN (%s)"
 
 _ID: Final = itemgetter(DELIVERY_COLUMNS.index("id"))
 _KEY: Final = itemgetter(DELIVERY_COLUMNS.index("origin_key"))
@@ -26,21 +28,7 @@ def refusals(store: Store, deliveries: Sequence[Delivery], rows: Sequence[Row]) 
     An id that is known needs none.
     """
     limits = store.limits
-    if limits is None:
-        return {}
-    wanted = Counter(map(_KEY, rows))
-    known = {
-        key: (live, accepted_at > 0)
-        for key, live, accepted_at in _read(
-            store, "SELECT origin_key, live, accepted_at FROM origin WHERE origin_key IN (%s)", wanted
-        )
-    }
-    crowded: dict[int, tuple[int, bool]] = {}
-    for key, count in wanted.items():
-        live, accepted = known.get(key, (0, False))
-        holds = tightest(limits, accepted=accepted)
-        if holds is not None and live + count > holds[1]:
-            crowded[key] = live, accepted
+    crowded = {} if limits is None or not rows else _crowded(store, limits, Counter(map(_KEY, rows)))
     if not crowded:
         return {}
     ids = [_ID(row) for row in rows if _KEY(row) in crowded]
@@ -58,6 +46,24 @@ def refusals(store: Store, deliveries: Sequence[Delivery], rows: Sequence[Row]) 
         else:
             refused[delivery.id] = full
     return refused
+
+
+def _crowded(store: Store, limits: BacklogLimits, wanted: Mapping[int, int]) -> dict[int, tuple[int, bool]]:
+    """The origins that have no room for so many; how many are live of each, and whether it ever accepted any."""
+    # The tighter one of the two that an origin may be held to.
+    least = tightest(limits, accepted=False)
+    if least is None:
+        return {}
+    # Whoever has no more than this has room for any of them, and is not worth a row.
+    spare = least[1] - max(wanted.values())
+    strangers = dict.fromkeys(wanted if spare < 0 else (), (0, False))
+    filled = {key: (live, accepted_at > 0) for key, live, accepted_at in _read(store, _FILLED, wanted, spare)}
+    crowded = {}
+    for key, (live, accepted) in (strangers | filled).items():
+        holds = tightest(limits, accepted=accepted)
+        if holds is not None and live + wanted[key] > holds[1]:
+            crowded[key] = live, accepted
+    return crowded
 
 
 def refusal_of(store: Store, delivery: Delivery) -> Refusal | None:
@@ -78,9 +84,9 @@ def _owned(store: Store, delivery: Delivery) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-def _read(store: Store, statement: str, values: Collection[Any]) -> Iterator[Any]:
-    """What a statement says of all these values, some at a time."""
+def _read(store: Store, statement: str, values: Collection[Any], *before: Any) -> Iterator[Any]:
+    """What a statement says of all these values, some at a time; it names others ``before`` them."""
     given = list(values)
     for start in range(0, len(given), _AT_ONCE):
         part = given[start : start + _AT_ONCE]
-        yield from store.fetch(statement % ", ".join("?" * len(part)), part)
+        yield from store.fetch(statement % ", ".join("?" * len(part)), [*before, *part])
