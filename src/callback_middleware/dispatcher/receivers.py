@@ -27,7 +27,7 @@ class Receivers:
         self._new = limits.new
         self._standings: OrderedDict[Origin, Standing] = OrderedDict()
         self._in_flight: Counter[Origin] = Counter()
-        # Of those in flight, kept waiting by time, or recovering. Of others a claim may bring too many, and they go back.
+        # Of those in flight, kept waiting by time, or recovering. Of others a claim may bring too many: they go back.
         self._busy: dict[Origin, int] = {}
         # When time lets them have room again; in the heap there may be others, which have changed since.
         self._opens: dict[Origin, float] = {}

@@ -236,7 +236,31 @@ class TestQuestions(SQLiteSetting):
         monkeypatch.setattr(reader, "open_reader", traced)
         await outbox.search(Selection(), limit=3)
 
-        assert [statement[-8:] for statement in asked if "FROM delivery" in statement] == [" LIMIT 4"]
+        assert [statement[-8:] for statement in asked if "FROM delivery" in statement] == ["OFFSET 4", " LIMIT 4"]
+
+    async def test_no_statement_of_a_long_search_goes_through_everything(
+        self, outbox: SQLiteOutbox, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While one runs the write-ahead log cannot be reset."""
+        monkeypatch.setattr(reading, "MOST_LOOKED_AT", 10)
+        monkeypatch.setattr(reading, "MOST_AT_ONCE", 5)
+        await self.put(outbox, *(self.delivery(clock) for _ in range(50)), wanted := self.delivery(clock))
+        await self.put(outbox, *(self.delivery(clock) for _ in range(49)))
+        looked_at: list[int] = []
+
+        def counted(connection: sqlite3.Connection, before: bytes | None, rows: int) -> bytes | None:
+            looked_at.append(rows)
+            return far_enough(connection, before, rows)
+
+        far_enough = reading._far_enough
+        monkeypatch.setattr(reading, "_far_enough", counted)
+        page = await outbox.search(Selection(text=str(wanted.url)), limit=1)
+        nothing = await outbox.search(Selection(text="nowhere"), limit=1)
+
+        assert page.deliveries
+        assert not nothing.deliveries
+        assert max(looked_at) == 10
+        assert len(looked_at) > 100 / 10
 
     async def test_a_question_sees_what_was_put_before_it(self, outbox: SQLiteOutbox, clock: VirtualClock) -> None:
         for _ in range(20):

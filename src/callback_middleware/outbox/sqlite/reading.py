@@ -24,6 +24,9 @@ from callback_middleware.states import State
 MOST_AT_ONCE: Final = 500
 """Rows that one statement reads."""
 
+MOST_LOOKED_AT: Final = 5_000
+"""Rows that one statement looks at, whatever it finds: tens of milliseconds."""
+
 _WIDTH: Final = len(DELIVERY_COLUMNS)
 _COLUMNS: Final = (
     f"{', '.join(f'delivery.{name}' for name in DELIVERY_COLUMNS)}, "
@@ -79,19 +82,28 @@ def select(
 ) -> Iterator[Delivery]:
     """The selected deliveries, the newest first. It may be left at any time.
 
-    Nothing is open between two statements, the first of which reads ``at_once`` rows: a search that takes long must not
-    keep the write-ahead log from being reset. What is put or forgotten meanwhile moves nothing to another page.
+    Nothing is open between two statements, the first of which reads ``at_once`` rows, and none looks at more than
+    :data:`MOST_LOOKED_AT`: a search that takes long must not keep the write-ahead log from being reset. What is put or
+    forgotten meanwhile moves nothing to another page.
 
     What the statement leaves in, :meth:`Selection.matches` decides: SQLite's idea of upper and lower case, and a tag's
     way of writing, are not to be relied on.
     """
     fixed, values = _conditions(selection)
-    fixed += _among(connection, selection)
+    among = _among(connection, selection)
+    fixed += among
+    before = None if after is None else after.bytes
+    look_at = at_once
     while True:
         conditions, parameters = [*fixed], [*values]
-        if after is not None:
+        if before is not None:
             conditions.append("delivery.id < ?")
-            parameters.append(after.bytes)
+            parameters.append(before)
+        # Among a few there is no long way.
+        until = None if among else _far_enough(connection, before, look_at)
+        if until is not None:
+            conditions.append("delivery.id >= ?")
+            parameters.append(until)
         where = " AND ".join(conditions) or "1"
         rows = connection.execute(
             f"SELECT {_COLUMNS} FROM {_JOINED} WHERE {where} ORDER BY delivery.id DESC LIMIT ?",  # noqa: S608 - ours
@@ -99,13 +111,27 @@ def select(
         ).fetchall()
         for row in rows:
             delivery = _delivery(row, policies)
-            after = delivery.id
             if selection.matches(delivery):
                 yield delivery
-        if len(rows) < at_once:
+        if len(rows) == at_once:
+            before = rows[-1][0]
+        elif until is None:
             return
+        else:
+            before = until
         # Few were what was looked for.
         at_once = MOST_AT_ONCE
+        look_at = min(max(4 * look_at, at_once), MOST_LOOKED_AT)
+
+
+def _far_enough(connection: sqlite3.Connection, before: bytes | None, rows: int) -> bytes | None:
+    """The id at which a statement is to end that begins below another; None where it may go to the end."""
+    found = connection.execute(
+        "SELECT id FROM delivery WHERE id < coalesce(?, x'ffffffffffffffffffffffffffffffffff') "
+        "ORDER BY id DESC LIMIT 1 OFFSET ?",
+        (before, rows),
+    ).fetchall()
+    return found[0][0] if found else None
 
 
 def _among(connection: sqlite3.Connection, selection: Selection) -> list[str]:
