@@ -3,8 +3,10 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -121,6 +123,27 @@ class TestHousekeeping(SQLiteSetting):
 
         assert max(sizes) < 300_000
         assert sizes.count(0) >= 2
+
+    async def test_a_log_that_a_reader_keeps_from_beginning_anew_is_told_once(
+        self, outbox: SQLiteOutbox, clock: VirtualClock, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    ) -> None:
+        for name, value in (("_LARGE_LOG", 50_000), ("_HUGE_LOG", 100_000), ("_LOG_CHECK", 0.0)):
+            monkeypatch.setattr(housekeeping, name, value)
+        monkeypatch.setattr(housekeeping, "_PATIENCE_WITH_READERS", 1)
+        await self.put(outbox, self.delivery(clock))
+        with closing(sqlite3.connect(path)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM queue").fetchall()
+            for _ in range(20):
+                await self.put(outbox, self.delivery(clock, body=b"x" * 20_000))
+        during = [record.getMessage() for record in caplog.records]
+        for _ in range(20):
+            await self.put(outbox, self.delivery(clock, body=b"x" * 20_000))
+
+        assert len(during) == 1
+        assert f"{path}-wal has grown to" in during[0]
+        assert len(caplog.records) == 1
+        assert await self.log_size(outbox) <= 100_000
 
     async def test_the_log_of_a_linked_file_is_found_where_the_file_is(
         self, path: Path, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,6 +12,8 @@ from callback_middleware.outbox.sqlite.faults import PATIENCE
 from callback_middleware.outbox.sqlite.pruning import prune
 from callback_middleware.outbox.sqlite.rows import microseconds
 from callback_middleware.outbox.sqlite.store import Store
+
+logger = logging.getLogger("callback_middleware")
 
 _REST: Final = 1.0
 """Seconds without a job after which the thread is idle."""
@@ -23,6 +26,9 @@ _LATEST: Final = 10 * _ROUND
 
 _LARGE_LOG: Final = 32 * 1024 * 1024
 """Bytes of write-ahead log at which readers are waited for, a moment, so that it can begin anew."""
+
+_HUGE_LOG: Final = 2 * _LARGE_LOG
+"""Bytes of write-ahead log that an operator is told of."""
 
 _LOG_CHECK: Final = 0.25
 """Seconds between two looks at its size under load."""
@@ -45,6 +51,7 @@ class Housekeeping:
     _last_log_check: float = 0.0
     _unchecked: bool = False
     _more: bool = False
+    _told: bool = False
 
     def wrote(self, now: float) -> None:
         """A job was done."""
@@ -78,11 +85,23 @@ class Housekeeping:
             self._last_round = now
         if self._log_size(store) > _LARGE_LOG:
             _checkpoint(store, "TRUNCATE")
+            self._tell(store)
         elif idle and unchecked:
             _checkpoint(store, "PASSIVE")
         if due:
             before = None if self.keep is None else store.ground.now() - microseconds(self.keep)
             self._more = prune(store, before).more
+
+    def _tell(self, store: Store) -> None:
+        """Say once that the log cannot begin anew, until it could: SQLite keeps what any reader may still look at."""
+        size = self._log_size(store)
+        if size > _HUGE_LOG and not self._told:
+            logger.warning(
+                "the write-ahead log %s has grown to %d MiB: another process has been reading the outbox for long; "
+                "end what it reads (a shell with an open transaction, a backup that hangs)",
+                *(store.log, size // 2**20),
+            )
+        self._told = size > _HUGE_LOG
 
     def _log_size(self, store: Store) -> int:
         try:
