@@ -17,7 +17,7 @@ import anyio
 import pytest
 from anyio.abc import SocketAttribute, SocketStream
 from hostile_urls import HOSTILE
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from registry_oracle import ALLOCATED, SPECIAL, Address, is_global
 
@@ -151,7 +151,7 @@ def test_the_fake_network_sees_every_connection_that_is_allowed(
 
 
 @pytest.mark.parametrize(("kind", "backend"), COMBINATIONS, ids=NAMES)
-@settings(max_examples=400)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(URLS, st.lists(ANSWERS, min_size=3, max_size=3))
 def test_no_url_and_no_answer_opens_a_socket_to_what_is_not_global(
     kind: type[HttpxSender | AiohttpSender], backend: str, url: str, answers: Sequence[Sequence[Address]]
@@ -180,7 +180,7 @@ def test_no_url_and_no_answer_opens_a_socket_to_what_is_not_global(
 
 
 @pytest.mark.parametrize(("kind", "backend"), COMBINATIONS, ids=NAMES)
-@settings(max_examples=100)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(ANSWERS, min_size=4, max_size=8))
 def test_a_name_that_is_bound_anew_takes_no_kept_alive_connection_along(
     kind: type[HttpxSender | AiohttpSender], backend: str, answers: Sequence[Sequence[Address]]
