@@ -84,7 +84,7 @@ async def test_when_a_suspect_is_cancelled_the_next_one_is_news() -> None:
 
 
 async def test_an_origin_that_was_emptied_is_news_again() -> None:
-    outbox = MemoryOutbox(clock=VirtualClock())
+    outbox = MemoryOutbox(clock=VirtualClock(), backlog=None)
     await outbox.wait(HOUR)
     for number in range(3):
         await outbox.put(Batch([delivery(number)]))
@@ -156,7 +156,7 @@ async def test_when_a_suspect_is_settled_the_next_one_is_news() -> None:
 
 
 def test_an_event_loop_that_ended_while_it_waited_harms_nobody(anyio_backend: str) -> None:
-    outbox = MemoryOutbox(clock=VirtualClock())
+    outbox = MemoryOutbox(clock=VirtualClock(), backlog=None)
 
     async def waits_and_goes() -> None:
         await outbox.wait(HOUR)

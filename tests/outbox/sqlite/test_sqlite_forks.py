@@ -85,7 +85,7 @@ def scene(function: Callable[[Path], None]) -> Callable[[Path], None]:
 
 @scene
 def parent_and_child_both_put(path: Path) -> None:
-    outbox = SQLiteOutbox(path, clock=CLOCK)
+    outbox = SQLiteOutbox(path, clock=CLOCK, backlog=None)
     put(outbox)
     child = fork(lambda: put(outbox, 20))
     put(outbox, 20)
@@ -98,7 +98,7 @@ def parent_and_child_both_put(path: Path) -> None:
 @scene
 def what_the_child_puts_outlives_its_parents_closing(path: Path) -> None:
     """Whoever closes last removes the log: not while somebody else writes it."""
-    outbox = SQLiteOutbox(path, clock=CLOCK)
+    outbox = SQLiteOutbox(path, clock=CLOCK, backlog=None)
     put(outbox)
     opened, closed = Signal(), Signal()
 
@@ -119,7 +119,7 @@ def what_the_child_puts_outlives_its_parents_closing(path: Path) -> None:
 
 @scene
 def what_the_parent_puts_outlives_its_childs_end(path: Path) -> None:
-    outbox = SQLiteOutbox(path, clock=CLOCK)
+    outbox = SQLiteOutbox(path, clock=CLOCK, backlog=None)
     put(outbox)
 
     def child() -> None:
@@ -135,7 +135,7 @@ def what_the_parent_puts_outlives_its_childs_end(path: Path) -> None:
 
 @scene
 def a_child_that_never_asks_disturbs_nobody(path: Path) -> None:
-    outbox = SQLiteOutbox(path, clock=CLOCK)
+    outbox = SQLiteOutbox(path, clock=CLOCK, backlog=None)
     put(outbox)
     joined(fork(lambda: None))
     put(outbox)
@@ -144,7 +144,7 @@ def a_child_that_never_asks_disturbs_nobody(path: Path) -> None:
 
 @scene
 def preforked_servers_share_an_outbox_that_nobody_used_before(path: Path) -> None:
-    outbox = SQLiteOutbox(path, clock=CLOCK)
+    outbox = SQLiteOutbox(path, clock=CLOCK, backlog=None)
     joined(*(fork(lambda: put(outbox, 10)) for _ in range(4)))
     put(outbox)
     assert stored(path) == 41
@@ -152,7 +152,7 @@ def preforked_servers_share_an_outbox_that_nobody_used_before(path: Path) -> Non
 
 @scene
 def preforked_servers_share_an_outbox_that_their_master_uses(path: Path) -> None:
-    outbox = SQLiteOutbox(path, clock=CLOCK)
+    outbox = SQLiteOutbox(path, clock=CLOCK, backlog=None)
     children = []
     for _ in range(4):
         put(outbox)
@@ -163,7 +163,7 @@ def preforked_servers_share_an_outbox_that_their_master_uses(path: Path) -> None
 
 @scene
 def a_child_may_fork_too(path: Path) -> None:
-    outbox = SQLiteOutbox(path, clock=CLOCK)
+    outbox = SQLiteOutbox(path, clock=CLOCK, backlog=None)
     put(outbox)
 
     def child() -> None:
@@ -178,7 +178,7 @@ def a_child_may_fork_too(path: Path) -> None:
 @scene
 def forks_in_the_middle_of_everything_lose_nothing(path: Path) -> None:
     """Threads of the parent put, claim and ask without a pause while it forks and forks."""
-    outbox = SQLiteOutbox(path, clock=CLOCK)
+    outbox = SQLiteOutbox(path, clock=CLOCK, backlog=None)
     put(outbox)
     stop = threading.Event()
     counted = [0, 0]
@@ -209,7 +209,7 @@ def forks_in_the_middle_of_everything_lose_nothing(path: Path) -> None:
 
 @scene
 def two_threads_may_fork_at_the_same_time(path: Path) -> None:
-    outbox = SQLiteOutbox(path, clock=CLOCK)
+    outbox = SQLiteOutbox(path, clock=CLOCK, backlog=None)
     put(outbox)
     raised: list[BaseException] = []
 
@@ -232,7 +232,7 @@ def two_threads_may_fork_at_the_same_time(path: Path) -> None:
 @scene
 def no_file_is_open_while_a_process_forks(path: Path) -> None:
     """Also not one of an outbox that is being closed, or asked."""
-    outbox = SQLiteOutbox(path, clock=CLOCK)
+    outbox = SQLiteOutbox(path, clock=CLOCK, backlog=None)
     put(outbox)
     asked, answered = threading.Event(), threading.Event()
 
@@ -260,7 +260,8 @@ def no_file_is_open_while_a_process_forks(path: Path) -> None:
 @scene
 def a_fork_that_could_not_wait_is_told_to_the_child_and_harms_no_parent(path: Path) -> None:
     vars(session)["LONGEST_REST"] = 0.1
-    outbox, other = SQLiteOutbox(path, clock=CLOCK), SQLiteOutbox(path.with_name("other.db"), clock=CLOCK)
+    outbox = SQLiteOutbox(path, clock=CLOCK, backlog=None)
+    other = SQLiteOutbox(path.with_name("other.db"), clock=CLOCK, backlog=None)
     put(outbox)
 
     def child() -> None:
@@ -282,7 +283,7 @@ def a_fork_that_could_not_wait_is_told_to_the_child_and_harms_no_parent(path: Pa
 def the_childs_own_workers_may_be_forked_by_multiprocessing(path: Path) -> None:
     import multiprocessing
 
-    outbox = SQLiteOutbox(path, clock=CLOCK)
+    outbox = SQLiteOutbox(path, clock=CLOCK, backlog=None)
     put(outbox)
 
     def child(number: int) -> None:

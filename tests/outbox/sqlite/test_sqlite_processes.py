@@ -32,7 +32,7 @@ BACKENDS: Final = itertools.cycle(["asyncio", "trio"])
 async def put_and_claim(path: str, number: int) -> dict[str, list[str]]:
     """Put, claim and settle until everybody's deliveries are done. What this process claimed and settled."""
     clock = VirtualClock()
-    outbox = SQLiteOutbox(path, clock=clock)
+    outbox = SQLiteOutbox(path, clock=clock, backlog=None)
     claimed: list[str] = []
     settled: list[str] = []
 

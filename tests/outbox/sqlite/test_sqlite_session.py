@@ -136,7 +136,7 @@ class TestClosing(SQLiteSetting):
         assert await anyio.to_thread.run_sync(descriptors, path) == []
 
     def test_nobody_who_asks_while_another_thread_closes_waits_for_ever(self, path: Path, clock: VirtualClock) -> None:
-        outbox = SQLiteOutbox(path, clock=clock)
+        outbox = SQLiteOutbox(path, clock=clock, backlog=None)
         stop = threading.Event()
 
         async def close() -> None:
@@ -271,7 +271,7 @@ from callback_middleware import SQLiteOutbox
 from callback_middleware.testing import VirtualClock
 
 clock = VirtualClock()
-outbox = SQLiteOutbox({path!r}, clock=clock)
+outbox = SQLiteOutbox({path!r}, clock=clock, backlog=None)
 
 async def main():
     await SETTING.put(outbox, SETTING.delivery(clock))
