@@ -19,7 +19,7 @@ def wire(*headers: tuple[str, str], method: str = "POST", body: bytes | None = b
 
 
 def test_an_encoded_request() -> None:
-    encoded = wire(("User-Agent", "test/1"), ("X-A", "b")).encoded()
+    encoded = b"".join(wire(("User-Agent", "test/1"), ("X-A", "b")).encoded())
     assert encoded == (
         b"POST /a?b=c HTTP/1.1\r\nHost: receiver.example\r\nAccept-Encoding: identity\r\n"
         b"User-Agent: test/1\r\nX-A: b\r\nContent-Length: 1\r\n\r\nx"
@@ -32,7 +32,7 @@ def test_what_is_encoded_is_read_as_it_was_meant_and_the_rest_is_refused(
 ) -> None:
     request = wire(*headers, method=method)
     try:
-        encoded = request.encoded()
+        encoded = b"".join(request.encoded())
     except ValueError:
         return
     reader = h11.Connection(h11.SERVER)
@@ -71,3 +71,12 @@ def test_a_length_is_given_where_content_is_expected_or_there(
     method: str, body: bytes | None, length: str | None
 ) -> None:
     assert dict(wire(method=method, body=body).headers).get("Content-Length") == length
+
+
+def test_a_small_request_is_one_piece_and_a_large_body_is_not_copied() -> None:
+    url = HttpUrl.of("https://receiver.example/")
+    small, large = (AttemptRequest("POST", "https://receiver.example/", (), b"x" * size) for size in (65_536, 65_537))
+    assert len(WireRequest.of(small, url).encoded()) == 1
+    head, body = WireRequest.of(large, url).encoded()
+    assert head.endswith(b"\r\nContent-Length: 65537\r\n\r\n")
+    assert body is large.body

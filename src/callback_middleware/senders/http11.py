@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, TypeAlias
 
 import h11
+from anyio import lowlevel
 
 from callback_middleware.outcomes import Answer, Phase
 from callback_middleware.senders.progress import AttemptFailed, Progress
@@ -15,6 +17,9 @@ from callback_middleware.senders.wire import MAX_HEAD, MAX_HEADERS, MAX_INFORMAT
 __all__ = ["HttpConnection"]
 
 _AT_ONCE: Final = 16 * 1024
+
+_TURN: Final = 16
+"""Pieces that are read without letting others have the loop. An honest answer has fewer."""
 
 _END: Final = h11.EndOfMessage()
 
@@ -35,10 +40,12 @@ _Event: TypeAlias = h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]
 class HttpConnection:
     """A connection to a receiver. After an exchange that raised or was cancelled it is good for nothing: close it."""
 
-    __slots__ = ("_http", "_stream", "reusable")
+    __slots__ = ("_http", "_pieces", "_read_so_far", "_stream", "reusable")
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
+        self._pieces = 0
+        self._read_so_far = 0
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
         self.reusable = False
         """Whether the last exchange left the connection at the beginning of the next one."""
@@ -52,10 +59,11 @@ class HttpConnection:
         """
         self.reusable = False
         progress.phase = Phase.SEND
-        data = self._written(request)
+        pieces = self._written(request)
         refused: OSError | None = None
         try:
-            await self._stream.send(data)
+            for piece in pieces:
+                await self._stream.send(piece)
         except OSError as error:
             # A receiver may answer before it has read everything, and close: then the answer counts.
             refused = error
@@ -80,25 +88,27 @@ class HttpConnection:
     def close(self) -> None:
         self._stream.close()
 
-    def _written(self, request: WireRequest) -> bytes:
+    def _written(self, request: WireRequest) -> Sequence[bytes]:
         try:
-            data = request.encoded()
+            pieces = request.encoded()
         except ValueError:
             # Not the error's own words: they might repeat a secret.
             raise AttemptFailed("the request's method, target or headers cannot be written") from None
         self._http.send(_stand_in(request.method))
         self._http.send(_END)
-        return data
+        return pieces
 
     async def _read(self, progress: Progress, max_answer: int) -> Answer:
         response = await self._head()
         progress.phase = Phase.BODY
+        # What is kept is not all that comes: a chunk of one byte may have an extension of thirty thousand.
+        enough = self._read_so_far + max_answer + MAX_HEAD
         headers = [(name.decode("ascii"), value.decode("latin-1")) for name, value in response.headers]
         body = bytearray()
         while type(event := await self._next_event()) is not h11.EndOfMessage:
             if isinstance(event, h11.Data):
                 body += event.data
-                if len(body) > max_answer:
+                if len(body) > max_answer or self._read_so_far > enough:
                     return Answer(response.status_code, headers, bytes(body[:max_answer]), truncated=True)
         return Answer(response.status_code, headers, bytes(body))
 
@@ -108,12 +118,21 @@ class HttpConnection:
             if isinstance(event, h11.Response):
                 if len(event.headers) > MAX_HEADERS:
                     raise AttemptFailed(f"malformed answer: more than {MAX_HEADERS} headers")
+                # RFC 9112, 6.3: somebody in between may have read another answer than this one.
+                if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
+                    raise AttemptFailed("malformed answer: both a length and a transfer encoding")
                 return event
         raise AttemptFailed(f"malformed answer: more than {MAX_INFORMATIONAL} informational ones")
 
     async def _next_event(self) -> _Event:
         while (event := self._http.next_event()) is h11.NEED_DATA:
             data = await self._stream.receive(_AT_ONCE)
+            self._read_so_far += len(data)
+            self._pieces += 1
+            if not self._pieces % _TURN:
+                # Reading what is there waits for nothing. A receiver that sends without end, and fast, would keep the
+                # loop for itself, and its own deadline away.
+                await lowlevel.checkpoint()
             if not data and self._http.their_state is h11.SEND_RESPONSE:
                 raise AttemptFailed("the connection was closed without an answer")
             self._http.receive_data(data)

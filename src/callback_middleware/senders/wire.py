@@ -33,6 +33,8 @@ _WITH_CONTENT: Final = frozenset({"POST", "PUT", "PATCH"})
 _USER_AGENT: Final = ("User-Agent", f"callback-middleware/{version('callback_middleware')}")
 
 
+_WORTH_NOT_COPYING: Final = 64 * 1024
+
 # RFC 9110, 5.6.2 and 5.5, without obsolete octets: one line of a head, and nothing that could be two.
 _LINES: Final = re.compile(r"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e]*\r\n)+")
 _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -77,8 +79,8 @@ class WireRequest:
             headers.append(("Content-Length", str(len(body))))
         return cls(request.method, request.url, url.authority, url.target, headers, body)
 
-    def encoded(self) -> bytes:
-        """The whole request in one piece: one system call, and no wait for an acknowledgement within.
+    def encoded(self) -> Sequence[bytes]:
+        """The request, as it is to be sent: in one piece, for one system call, unless its body is worth not copying.
 
         Raises:
             ValueError: The method, a name or a value has a character that would make it something else.
@@ -89,4 +91,5 @@ class WireRequest:
             raise ValueError("a header cannot be written")
         if _METHOD.fullmatch(self.method) is None:
             raise ValueError("the method cannot be written")
-        return b"".join((self.method.encode(), b" ", self.target, b" HTTP/1.1\r\n", lines.encode(), b"\r\n", self.body))
+        head = b"".join((self.method.encode(), b" ", self.target, b" HTTP/1.1\r\n", lines.encode(), b"\r\n"))
+        return (head, self.body) if len(self.body) > _WORTH_NOT_COPYING else (head + self.body,)
