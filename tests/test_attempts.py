@@ -8,19 +8,19 @@ from uuid import UUID
 
 import pytest
 
-from callback_middleware.delivery import Claim, Dead, Delivered, Delivery, Fence, Retry
+from callback_middleware.delivery import Claim, Dead, Delivered, Delivery, Fence, Released, Retry
 from callback_middleware.dispatcher.attempts import Attempter, headers_of
 from callback_middleware.dispatcher.mismatches import Mismatches
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import ConfigurationError
-from callback_middleware.outcomes import Answer, AttemptRequest, Outcome, Phase, Unreachable, outcome_of
+from callback_middleware.outcomes import AddressBusy, Answer, AttemptRequest, Outcome, Phase, Unreachable, outcome_of
 from callback_middleware.ports import Signer
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.testing import VirtualClock
 from callback_middleware.verdicts import EXPIRED
 
 NOW = datetime(2030, 1, 1, 0, 0, 0, 900_000, tzinfo=UTC)
-EGRESS = EgressPolicy()
+EGRESS = EgressPolicy(own_addresses=())
 DELIVERY = Delivery(
     id=UUID("01890000-0000-7000-8000-000000000001"),
     operation="POST /invoices/",
@@ -186,3 +186,14 @@ async def test_a_sender_that_raises_fails_the_attempt() -> None:
 
     assert settlement.attempt is not None
     assert settlement.attempt.outcome == Unreachable(Phase.SEND, "the sender raised OSError")
+
+
+async def test_where_there_is_no_room_there_was_no_attempt(caplog: pytest.LogCaptureFixture) -> None:
+    def busy() -> Outcome:
+        raise AddressBusy(timedelta(seconds=3))
+
+    settlement = await attempter(Wire(VirtualClock(NOW), busy)).attempt(CLAIM)
+
+    assert (settlement.fence, settlement.verdict) == (CLAIM.fence, Released(timedelta(seconds=3)))
+    assert settlement.attempt is None
+    assert caplog.records == []

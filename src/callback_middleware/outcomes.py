@@ -85,6 +85,20 @@ class Blocked:
 Outcome: TypeAlias = Accepted | Rejected | Unreachable | TimedOut | Blocked
 
 
+class AddressBusy(Exception):
+    """There was no attempt, and so there is no outcome: enough attempts are under way to the receiver's address.
+
+    Nobody failed, and none of the delivery's attempts is charged.
+
+    Attributes:
+        after: When it makes sense to try again.
+    """
+
+    def __init__(self, after: timedelta) -> None:
+        self.after = after
+        super().__init__(f"enough attempts are under way to this address: try again in {after.total_seconds():g} s")
+
+
 def outcome_of(answer: Answer) -> Accepted | Rejected:
     """What an answer means: 2xx accepts, everything else (3xx too) rejects."""
     return Accepted(answer) if 200 <= answer.status < 300 else Rejected(answer)  # noqa: PLR2004 - RFC 9110, 15.3

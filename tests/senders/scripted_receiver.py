@@ -5,17 +5,20 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from ipaddress import ip_address
 
 import anyio
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
-from anyio.streams.tls import TLSStream
+from anyio.streams.tls import TLSAttribute, TLSStream
 
 from callback_middleware.egress import EgressPolicy
+from callback_middleware.egress.addresses import Address
 from callback_middleware.outcomes import AttemptRequest
+from callback_middleware.ports import Sender
 
 BODY = b'{"paid": true}'
 HEADERS = (("Content-Type", "application/json"), ("Webhook-Id", "0192f0c1"))
@@ -73,6 +76,10 @@ class Peer:
             self.stream, server_side=True, ssl_context=context, standard_compatible=False
         )
 
+    def certificate(self) -> object:
+        """What the other side showed of itself in TLS; empty if nothing."""
+        return self.stream.extra(TLSAttribute.peer_certificate_binary)  # noqa: S610 - anyio's
+
     async def gone(self) -> None:
         """Return when the other side has closed, whatever it sent before."""
         try:
@@ -83,6 +90,9 @@ class Peer:
 
 
 Script = Callable[[Peer], Awaitable[None]]
+
+MakeSender = Callable[..., Sender]
+"""Makes the sender that a test is parametrized with; its settings are the constructor's."""
 
 
 @dataclass
@@ -135,3 +145,15 @@ def always(response: bytes) -> Script:
             await peer.send(response)
 
     return script
+
+
+def names(**known: str | Sequence[str]) -> Callable[[str], Sequence[Address]]:
+    """A lookup that knows these names, their dots written as underscores."""
+
+    def lookup(name: str) -> Sequence[Address]:
+        found = known.get(name.removesuffix(".").replace(".", "_"))
+        if found is None:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [ip_address(text) for text in ([found] if isinstance(found, str) else found)]
+
+    return lookup

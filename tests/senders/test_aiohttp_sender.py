@@ -13,7 +13,9 @@ from scripted_receiver import BODY, HEADERS, LATER, LOOPBACK
 from callback_middleware.errors import ConfigurationError
 from callback_middleware.outcomes import AttemptRequest
 from callback_middleware.senders import aiohttp as module
+from callback_middleware.senders import aiohttp_checks as checks
 from callback_middleware.senders.aiohttp import AiohttpSender
+from callback_middleware.senders.occupancy import Occupancy
 from callback_middleware.senders.progress import AttemptFailed
 
 REQUEST = AttemptRequest("POST", "http://127.0.0.1:1/", HEADERS, BODY)
@@ -34,13 +36,13 @@ def test_without_aiohttp_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_no_socket_is_made_for_an_address_that_was_not_checked() -> None:
     """Of addresses, aiohttp asks no resolver, and may one day ask another one: this is the last gate."""
-    attempt = module._Attempt(addresses=[ip_address("127.0.0.1")])
-    token = module._attempt.set(attempt)
+    attempt = checks.CurrentAttempt(occupancy=Occupancy(1), addresses=[ip_address("127.0.0.1")])
+    token = checks.current_attempt.set(attempt)
     try:
         with pytest.raises(AttemptFailed):
-            module._checked_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.2", 80)))
+            checks.checked_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.2", 80)))
         assert not attempt.opened
-        module._checked_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80))).close()
+        checks.checked_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 80))).close()
         assert attempt.opened
     finally:
-        module._attempt.reset(token)
+        checks.current_attempt.reset(token)

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import gzip
-import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
-from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 import trustme
-from scripted_receiver import BODY, HEADERS, LATER, LOOPBACK, SOON, Peer, Script, always, answer, serve
+from scripted_receiver import (
+    BODY,
+    HEADERS,
+    LATER,
+    LOOPBACK,
+    SOON,
+    MakeSender,
+    Peer,
+    Script,
+    always,
+    answer,
+    names,
+    serve,
+)
 
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.egress.addresses import Address
@@ -30,58 +41,14 @@ from callback_middleware.outcomes import (
     Unreachable,
 )
 from callback_middleware.ports import Sender
-from callback_middleware.senders.aiohttp import AiohttpSender
-from callback_middleware.senders.httpx import HttpxSender
 from callback_middleware.senders.idle import PoolLimits
 from callback_middleware.senders.wire import MAX_ANSWER
-
-MakeSender = Callable[..., Sender]
-
-
-@pytest.fixture(params=["httpx-asyncio", "httpx-trio", "aiohttp-asyncio"])
-def combination(request: pytest.FixtureRequest) -> Sequence[str]:
-    return str(request.param).split("-")
 
 
 @pytest.fixture
 def anyio_backend(combination: Sequence[str]) -> str:
     """Both, but asyncio alone for aiohttp."""
     return combination[1]
-
-
-@pytest.fixture
-def library(combination: Sequence[str]) -> str:
-    return combination[0]
-
-
-@pytest.fixture
-async def make_sender(library: str) -> AsyncIterator[MakeSender]:
-    made: list[Sender] = []
-
-    def make(**settings: Any) -> Sender:
-        made.append(AiohttpSender(**settings) if library == "aiohttp" else HttpxSender(**settings))
-        return made[-1]
-
-    yield make
-    for sender in made:
-        await sender.aclose()
-
-
-@pytest.fixture
-def sender(make_sender: MakeSender) -> Sender:
-    return make_sender()
-
-
-def names(**known: str | Sequence[str]) -> Callable[[str], Sequence[Address]]:
-    """A lookup that knows these names, their dots written as underscores."""
-
-    def lookup(name: str) -> Sequence[Address]:
-        found = known.get(name.removesuffix(".").replace(".", "_"))
-        if found is None:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [ip_address(text) for text in ([found] if isinstance(found, str) else found)]
-
-    return lookup
 
 
 def bodies(outcome: Outcome) -> Answer:
@@ -181,7 +148,6 @@ class TestAnswers:
         async with serve(always(early + answer())) as receiver:
             assert isinstance(await sender.send(receiver.post(), egress=LOOPBACK, deadline=LATER), Accepted)
 
-    @pytest.mark.parametrize("combination", [["httpx", "asyncio"], ["httpx", "trio"]])  # aiohttp counts none
     async def test_the_ninth_informational_answer_is_one_too_many(self, sender: Sender) -> None:
         async with serve(always(b"HTTP/1.1 100 Continue\r\n\r\n" * 9 + answer())) as receiver:
             outcome = await sender.send(receiver.post(), egress=LOOPBACK, deadline=LATER)

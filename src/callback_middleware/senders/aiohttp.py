@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import socket
 import ssl
-from collections.abc import Iterable, Sequence
-from contextvars import ContextVar
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 from weakref import WeakKeyDictionary
 
 from callback_middleware.egress import EgressPolicy
-from callback_middleware.egress.addresses import Address, address_of
 from callback_middleware.egress.hosts import HttpUrl
 from callback_middleware.errors import ConfigurationError, EgressRefused
 from callback_middleware.outcomes import Answer, AttemptRequest, Outcome, Phase, TimedOut, outcome_of
 from callback_middleware.senders.idle import PoolLimits
+from callback_middleware.senders.occupancy import Occupancy
 from callback_middleware.senders.progress import AttemptFailed, Progress, failed, reason
 from callback_middleware.senders.resolver import ADDRESSES_TRIED, Lookup, Resolver, system_lookup
-from callback_middleware.senders.tls import checked_context, default_context
+from callback_middleware.senders.tls import NO_CONTEXTS, Identities
 from callback_middleware.senders.wire import MAX_ANSWER, MAX_HEADERS, WireRequest
 
 try:
     import aiohttp
-    from aiohttp.abc import AbstractResolver, ResolveResult
     from yarl import URL
+
+    from callback_middleware.senders.aiohttp_checks import (
+        CheckedAddresses,
+        CheckedConnector,
+        CurrentAttempt,
+        checked_socket,
+        current_attempt,
+        told_of_bad_bodies,
+    )
 except ImportError as error:  # pragma: no cover - the test removes the module instead
     raise ImportError("AiohttpSender needs aiohttp: pip install 'callback_middleware[aiohttp]'") from error
 
 __all__ = ["AiohttpSender"]
 
-_LARGE: Final = 2**20
+_PIECE: Final = 64 * 1024
 _ADDED_BY_AIOHTTP: Final = ("Accept", "Content-Type")
 
 
@@ -41,17 +46,20 @@ class AiohttpSender:
     """Sends with aiohttp, on asyncio only.
 
     It keeps every promise of :class:`~callback_middleware.senders.httpx.HttpxSender` but three, which aiohttp leaves
-    no room for: 1xx answers are bounded by the deadline instead of by their number; ``TimedOut`` tells neither TLS
-    from connecting nor sending from waiting for the answer; and a ``?`` with no query after it is not sent.
+    no room for: ``TimedOut`` tells neither TLS from connecting nor sending from waiting for the answer; a ``?`` with no
+    query after it is not sent; and what surrounds the chunks of an answer's body is bounded by the deadline alone.
 
     Args:
         max_answer: Bytes of an answer's body that are kept.
-        ssl_context: In place of the default one; it must verify.
-        limits: How many connections are kept; of them, ``idle`` and ``idle_per_key`` are not aiohttp's to set.
+        ssl_context: In place of the default one; it must verify. A client certificate in it is shown to every
+            receiver that asks.
+        ssl_contexts: In place of both, for these hosts alone: a CA of their own, or a client certificate.
+        limits: How many connections are kept, and how many attempts go to one address at once. Of them, ``idle`` and
+            ``idle_per_key`` are not aiohttp's to set, and ``connections`` leaves out those that are idle.
         lookup: How names are resolved; blocking, called in threads.
 
     Raises:
-        ConfigurationError: ``ssl_context`` does not verify.
+        ConfigurationError: An ``SSLContext`` does not verify.
     """
 
     def __init__(
@@ -59,11 +67,12 @@ class AiohttpSender:
         *,
         max_answer: int = MAX_ANSWER,
         ssl_context: ssl.SSLContext | None = None,
+        ssl_contexts: Mapping[str, ssl.SSLContext] = NO_CONTEXTS,
         limits: PoolLimits = PoolLimits(),  # noqa: B008 - frozen
         lookup: Lookup = system_lookup,
     ) -> None:
         self._max_answer = max_answer
-        self._ssl_context = None if ssl_context is None else checked_context(ssl_context)
+        self._identities = Identities(ssl_context, ssl_contexts)
         self._limits = limits
         self._lookup = lookup
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopSession] = WeakKeyDictionary()
@@ -75,15 +84,19 @@ class AiohttpSender:
             ConfigurationError: The event loop is not asyncio's.
         """
         session = self._session()
-        attempt = _Attempt()
+        attempt = CurrentAttempt(occupancy=session.occupancy)
         try:
             async with asyncio.timeout(deadline.total_seconds()):
                 try:
                     return outcome_of(await self._answer(session, request, egress, attempt))
                 except (EgressRefused, AttemptFailed, OSError) as error:
+                    attempt.check_room()
                     return failed(error, attempt)
         except TimeoutError:  # the deadline's: every other has become an outcome
+            attempt.check_room()
             return TimedOut(attempt.phase)
+        finally:
+            attempt.end()
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop. Needed before the loop ends: aiohttp warns otherwise."""
@@ -95,20 +108,22 @@ class AiohttpSender:
         loop = _running_loop()
         session = self._sessions.get(loop)
         if session is None:
-            session = self._sessions[loop] = _LoopSession(_client(self._limits), Resolver(self._lookup))
+            session = self._sessions[loop] = _LoopSession(
+                _client(self._limits), Resolver(self._lookup), Occupancy(self._limits.per_address)
+            )
         return session
 
     async def _answer(
-        self, session: _LoopSession, request: AttemptRequest, egress: EgressPolicy, attempt: _Attempt
+        self, session: _LoopSession, request: AttemptRequest, egress: EgressPolicy, attempt: CurrentAttempt
     ) -> Answer:
         url = HttpUrl.of(request.url)
         egress.check_authority(url.authority)
         addresses = await session.resolver.checked(url.authority, egress)
         context: ssl.SSLContext | bool = True
         if url.authority.scheme == "https":
-            context = self._ssl_context or await default_context()
+            context = await self._identities.towards(url.authority.host)
         attempt.addresses = addresses[:ADDRESSES_TRIED]
-        _attempt.set(attempt)
+        current_attempt.set(attempt)
         wire = WireRequest.of(request, url)
         try:
             async with session.client.request(
@@ -121,7 +136,11 @@ class AiohttpSender:
                 middlewares=() if wire.method == "POST" else (_once,),
             ) as response:
                 attempt.phase = Phase.BODY
-                return await _read(response, self._max_answer)
+                with told_of_bad_bodies(response):
+                    answer = await _read(response, self._max_answer)
+                if answer.truncated and attempt.transport is not None:
+                    attempt.transport.abort()  # aiohttp may have read the rest, and kept the connection
+                return answer
         except aiohttp.ClientError as error:
             raise _meaning(error, attempt) from None
         except ValueError:
@@ -141,31 +160,18 @@ class _LoopSession:
 
     client: aiohttp.ClientSession
     resolver: Resolver
-
-
-@dataclass(slots=True)
-class _Attempt(Progress):
-    """What aiohttp's hooks must know of the attempt that they are called for.
-
-    Attributes:
-        addresses: The checked ones: nothing else may be connected to.
-        opened: Whether a connection was opened for this attempt.
-    """
-
-    addresses: Sequence[Address] = ()
-    opened: bool = False
-
-
-# aiohttp calls its hooks in the task of the request, or in one that inherits its context.
-_attempt: ContextVar[_Attempt] = ContextVar("callback-attempt")
+    occupancy: Occupancy
 
 
 def _client(limits: PoolLimits) -> aiohttp.ClientSession:
-    connector = _CheckedConnector(
-        resolver=_CheckedAddresses(),
-        socket_factory=_checked_socket,
+    connector = CheckedConnector(
+        resolver=CheckedAddresses(),
+        socket_factory=checked_socket,
         use_dns_cache=False,
         limit=limits.connections,
+        # Where none of the addresses answers, aiohttp takes so many off the list and tries the rest anew: four would be
+        # ten sockets. So it takes all.
+        interleave=ADDRESSES_TRIED,
         keepalive_timeout=limits.keepalive,
     )
     return aiohttp.ClientSession(
@@ -178,68 +184,12 @@ def _client(limits: PoolLimits) -> aiohttp.ClientSession:
     )
 
 
-class _CheckedAddresses(AbstractResolver):
-    """Resolves a host to what was resolved and checked for this attempt."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        del family  # aiohttp asks for any
-        return [
-            ResolveResult(hostname=host, host=str(address), port=port, family=_family(address), proto=0, flags=0)
-            for address in _attempt.get().addresses
-        ]
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
-def _family(address: Address) -> socket.AddressFamily:
-    return socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IP versions
-
-
-def _checked_socket(addr_info: tuple[Any, ...]) -> socket.socket:
-    """A socket for an address, if it is a checked one: aiohttp asks no resolver about addresses in URLs."""
-    family, kind, protocol, _, where = addr_info
-    attempt = _attempt.get()
-    if address_of(where[0]) not in attempt.addresses:
-        raise AttemptFailed("the address was not checked")
-    attempt.opened = True
-    return socket.socket(family, kind, protocol)
-
-
-class _CheckedConnector(aiohttp.TCPConnector):
-    """Uses a kept-alive connection again only while its address is among the attempt's, and nothing came unasked."""
-
-    async def connect(
-        self,
-        req: aiohttp.ClientRequest,
-        traces: list[aiohttp.tracing.Trace],
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109
-    ) -> aiohttp.connector.Connection:
-        attempt = _attempt.get()
-        attempt.phase = Phase.CONNECT
-        while True:
-            connection = await super().connect(req, traces, timeout)
-            if attempt.opened or _still_good(connection, attempt.addresses):
-                attempt.phase = Phase.HEADERS
-                return connection
-            connection.close()
-
-
-def _still_good(connection: aiohttp.connector.Connection, addresses: Sequence[Address]) -> bool:
-    transport, protocol = connection.transport, connection.protocol
-    if transport is None or protocol is None or protocol.should_close:
-        return False
-    return address_of(transport.get_extra_info("peername")[0]) in addresses
-
-
 async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     """Send once. When the connection breaks, aiohttp sends again what is idempotent; but an attempt is one try."""
     try:
         return await handler(request)
     except aiohttp.ClientError as error:
-        raise _meaning(error, _attempt.get()) from None
+        raise _meaning(error, current_attempt.get()) from None
 
 
 def _meaning(error: aiohttp.ClientError, progress: Progress) -> AttemptFailed:
@@ -250,6 +200,9 @@ def _meaning(error: aiohttp.ClientError, progress: Progress) -> AttemptFailed:
         case aiohttp.ClientSSLError(os_error=OSError() as cause):
             progress.phase, detail = Phase.TLS, reason(cause)
         case aiohttp.ClientConnectorError(os_error=OSError() as cause):
+            # What can be reset was connected: it was about to speak TLS.
+            if isinstance(error.ssl, ssl.SSLContext) and isinstance(cause, ConnectionResetError):
+                progress.phase = Phase.TLS
             detail = reason(cause)
         case aiohttp.ClientOSError(errno=int()):
             detail = reason(error)
@@ -262,11 +215,25 @@ def _meaning(error: aiohttp.ClientError, progress: Progress) -> AttemptFailed:
     return AttemptFailed(detail)
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO | None:
-    """A body as aiohttp wants it: a large one as a file, which it writes piece by piece."""
-    if len(body) > _LARGE:
-        return io.BytesIO(body)
-    return body or None
+def _payload(body: bytes) -> bytes | _Pieces | None:
+    """A body as aiohttp wants it: a large one in pieces, or it is copied, for every attempt."""
+    return _Pieces(body) if len(body) > _PIECE else body or None
+
+
+class _Pieces:
+    """A body, a piece at a time. No generator: of one that is left half read, asyncio would have to be told."""
+
+    def __init__(self, body: bytes) -> None:
+        self._left = memoryview(body)
+
+    def __aiter__(self) -> AsyncIterator[memoryview]:
+        return self
+
+    async def __anext__(self) -> memoryview:
+        if not self._left:
+            raise StopAsyncIteration
+        piece, self._left = self._left[:_PIECE], self._left[_PIECE:]
+        return piece
 
 
 async def _read(response: aiohttp.ClientResponse, max_answer: int) -> Answer:
@@ -277,7 +244,6 @@ async def _read(response: aiohttp.ClientResponse, max_answer: int) -> Answer:
     while chunk := await response.content.readany():
         body = body + chunk if body else chunk
         if len(body) > max_answer:
-            response.close()
             return Answer(response.status, headers, body[:max_answer], truncated=True)
     return Answer(response.status, headers, body)
 

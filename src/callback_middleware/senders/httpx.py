@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from callback_middleware.senders.idle import PoolLimits
 from callback_middleware.senders.pool import Pool
 from callback_middleware.senders.progress import AttemptFailed, Progress, failed
 from callback_middleware.senders.resolver import Lookup, system_lookup
+from callback_middleware.senders.tls import NO_CONTEXTS
 from callback_middleware.senders.wire import MAX_ANSWER, WireRequest
 
 __all__ = ["HttpxSender"]
@@ -33,12 +34,14 @@ class HttpxSender:
     Args:
         transport: Used in place of the network. It is called directly: no redirects, cookies, proxies or decoding.
         max_answer: Bytes of an answer's body that are kept.
-        ssl_context: In place of the default one; it must verify.
-        limits: How many connections are kept.
+        ssl_context: In place of the default one; it must verify. A client certificate in it is shown to every
+            receiver that asks.
+        ssl_contexts: In place of both, for these hosts alone: a CA of their own, or a client certificate.
+        limits: How many connections are kept, and how many attempts go to one address at once.
         lookup: How names are resolved; blocking, called in threads.
 
     Raises:
-        ConfigurationError: ``ssl_context`` does not verify, or a setting for the network comes with a transport.
+        ConfigurationError: An ``SSLContext`` does not verify, or a setting for the network comes with a transport.
     """
 
     def __init__(
@@ -47,14 +50,17 @@ class HttpxSender:
         transport: httpx.AsyncBaseTransport | None = None,
         max_answer: int = MAX_ANSWER,
         ssl_context: ssl.SSLContext | None = None,
+        ssl_contexts: Mapping[str, ssl.SSLContext] = NO_CONTEXTS,
         limits: PoolLimits = PoolLimits(),  # noqa: B008 - frozen
         lookup: Lookup = system_lookup,
     ) -> None:
-        if transport is not None and ssl_context is not None:
+        if transport is not None and (ssl_context is not None or ssl_contexts):
             raise ConfigurationError("HttpxSender: give ssl_context to the transport, not beside it")
         self._max_answer = max_answer
         self._carrier: _Carrier = (
-            Pool(ssl_context=ssl_context, limits=limits, lookup=lookup) if transport is None else _Through(transport)
+            Pool(ssl_context=ssl_context, ssl_contexts=ssl_contexts, limits=limits, lookup=lookup)
+            if transport is None
+            else _Through(transport)
         )
 
     async def send(self, request: AttemptRequest, *, egress: EgressPolicy, deadline: timedelta) -> Outcome:

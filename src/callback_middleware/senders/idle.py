@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from callback_middleware.egress.addresses import Address
+from callback_middleware.errors import ConfigurationError
 
 __all__ = ["ConnectionKey", "IdleConnections", "PoolLimits"]
 
@@ -18,7 +19,7 @@ class ConnectionKey(NamedTuple):
     """What two attempts must share to share a connection.
 
     ``host`` is in it beside ``address``: two names that lead to one machine are two receivers. It is the TLS
-    identity too, because a pool has one ``SSLContext`` and verifies the certificate against the host.
+    identity too, because a pool has one ``SSLContext`` for each host and verifies the certificate against the host.
     """
 
     scheme: str
@@ -32,9 +33,12 @@ class PoolLimits:
     """How much a pool holds, for each event loop.
 
     Attributes:
-        connections: In use and idle together.
+        connections: In use and idle together. An attempt that finds no room waits, and its deadline passes meanwhile:
+            keep it above the dispatcher's ``concurrency``.
         idle: Idle ones.
         idle_per_key: Idle ones to one address of one origin.
+        per_address: Attempts at once to one address, whatever names and ports lead to it. One that finds no room is
+            not made, and not charged (:class:`~callback_middleware.outcomes.AddressBusy`).
         keepalive: Seconds after which an idle connection is not used again. Common servers close after five:
             being earlier avoids sending into a connection that is being closed.
     """
@@ -42,7 +46,13 @@ class PoolLimits:
     connections: int = 1024
     idle: int = 256
     idle_per_key: int = 32
+    per_address: int = 32
     keepalive: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name in ("connections", "per_address"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"PoolLimits.{name}={getattr(self, name)!r} must be at least 1")
 
 
 class IdleConnections(Generic[C]):
