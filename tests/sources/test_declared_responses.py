@@ -174,6 +174,19 @@ class TestAStrangersText:
         check = declared({"200": answering({"uniqueItems": True})})
         assert check(200, JSON, b"[%s]" % b",".join([b'{"a":0}'] * 2000)) is None
 
+    def test_of_what_differs_the_first_is_named(self) -> None:
+        check = declared({"200": answering({"items": {"type": "integer"}})})
+        many = b"[%s]" % b",".join([b'"x"'] * 5000)
+        assert check(200, JSON, many) == """the body does not fit its schema: "$[0]: type must be 'integer'\""""
+
+    @pytest.mark.parametrize(("keyword", "both_fit"), [("anyOf", True), ("oneOf", False)])
+    def test_of_alternatives_it_is_asked_whether_they_fit(self, keyword: str, *, both_fit: bool) -> None:
+        check = declared({"200": answering({keyword: [{"type": "integer"}, {"type": "number", "minimum": 5}]})})
+        assert check(200, JSON, b"1") is None
+        assert check(200, JSON, b"5.5") is None
+        assert check(200, JSON, b"1.5") == f"the body does not fit its schema: '$: {keyword} is not satisfied'"
+        assert (check(200, JSON, b"6") is None) is both_fit
+
     def test_what_contains_itself_is_looked_into_once(self) -> None:
         node = {"$ref": "#/components/schemas/Node"}
         either = [{"properties": {"next": node}, "required": [name]} for name in "ab"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from callback_middleware import jsontext
@@ -131,11 +131,16 @@ def check_by(place: Place, references: References, version: tuple[int, int], *, 
         validator.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise ConfigurationError(f"{place.pointer} is no JSON Schema: {error.message}") from None
+    if bounded:
+        # Of the alternatives only whether they fit is of interest, and of the problems the first.
+        extend: Any = jsonschema.validators.extend
+        first = extend(validator, {"anyOf": _any_of, "oneOf": _one_of})(schema)
+        return lambda value: next((_described(problem) for problem in first.iter_errors(value)), None)
     bound = validator(schema)
 
     def check(value: object) -> str | None:
         try:
-            problems = [f"{problem.json_path}: {_said(problem)}" for problem in bound.iter_errors(value)]
+            problems = [_described(problem) for problem in bound.iter_errors(value)]
         except RecursionError:
             return "its schema refers to itself without end"
         if len(problems) > _SHOWN_PROBLEMS:
@@ -245,6 +250,26 @@ def _is_pattern(pattern: object) -> bool:
     except re.error:
         return False
     return True
+
+
+def _any_of(validator: Any, schemas: Any, value: object, _: object) -> Iterator[Any]:
+    if not any(validator.evolve(schema=schema).is_valid(value) for schema in schemas):
+        yield _misfit()
+
+
+def _one_of(validator: Any, schemas: Any, value: object, _: object) -> Iterator[Any]:
+    if sum(validator.evolve(schema=schema).is_valid(value) for schema in schemas) != 1:
+        yield _misfit()
+
+
+def _misfit() -> Exception:
+    import jsonschema
+
+    return jsonschema.ValidationError("")
+
+
+def _described(problem: Any) -> str:
+    return f"{problem.json_path}: {_said(problem)}"
 
 
 def _said(problem: Any) -> str:
