@@ -206,10 +206,16 @@ def test_routes_and_the_document_that_fastapi_makes_of_them_say_the_same(route: 
         assert (by_route(*answer) is None) == (by_document(*answer) is None), answer
 
 
-def test_what_cannot_be_compiled_stops_no_start_and_is_told() -> None:
-    wrong = {202: {"content": {JSON: {"schema": {"$ref": "#/nowhere"}}}}}
-    directory = discover(app_with_callback(notify, responses=wrong), None)
+@pytest.mark.parametrize(
+    ("route", "where"),
+    [
+        ({"responses": {202: {"content": {JSON: {"schema": {"$ref": "#/nowhere"}}}}}}, "responses/202/content/"),
+        ({"openapi_extra": {"responses": {"202": "accepted"}}}, "openapi_extra/responses/202 must be an object"),
+    ],
+)
+def test_what_cannot_be_compiled_stops_no_start_and_is_told(route: Any, where: str) -> None:
+    directory = discover(app_with_callback(notify, **route), None)
     assert only_callback(directory).answers is None
     (warning,) = (one for one in directory.warnings if "answers" in one)
     assert warning.startswith("POST /invoices/ → notify: what its receiver answers is not checked: ")
-    assert "responses/202/content/" in warning
+    assert where in warning

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from starlette.responses import JSONResponse
@@ -37,14 +36,14 @@ def route_responses(view: Any, dialect: Dialect) -> Responses:
     usual = contents.setdefault(str(_USUAL if view.status_code is None else int(view.status_code)), [])
     if media_type is not None:
         usual.append(_modelled(media_type, view.response_model if is_json else None))
-    described: Sequence[Mapping[Any, Any]] = (view.responses or {}, (view.openapi_extra or {}).get("responses") or {})
-    for listed in described:
-        for status, response in listed.items():
-            found = contents.setdefault(str(status), [])
-            if response.get("model") is not None:
-                found.append(_modelled(media_type or JSON, response["model"]))
-            place = Place(response, f"responses/{status}")
-            found += documented_contents(place, dialect.references, dialect.answer_check)
+    extra = Place(view.openapi_extra, "openapi_extra").child("responses")
+    for listed in (Place(view.responses, "responses"), extra):
+        for status, response in listed.members():
+            found = contents.setdefault(status, [])
+            model = response.object().get("model")
+            if model is not None:
+                found.append(_modelled(media_type or JSON, model))
+            found += documented_contents(response, dialect.references, dialect.answer_check)
     return responses(contents)
 
 
