@@ -360,6 +360,22 @@ def test_a_receiver_needs_nothing_else_installed_and_nothing_else_of_the_package
     assert imported == "__main__ callback_middleware callback_middleware.receiver"
 
 
+@pytest.mark.parametrize(
+    ("module", "use", "extra"),
+    [
+        ("cryptography", lambda: verify({}, b"", PUBLIC), "signing"),
+        ("starlette.requests", lambda: signed_by(NEW), "fastapi"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_its_extra(
+    module: str, use: Callable[[], object], extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+
+    with pytest.raises(ImportError, match=rf"pip install 'callback_middleware\[{extra}\]'"):
+        use()
+
+
 class InvoiceEvent(BaseModel):
     paid: bool
 

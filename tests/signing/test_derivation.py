@@ -80,6 +80,10 @@ def test_an_owner_who_is_named_like_an_origin_has_another_secret() -> None:
     assert MASTER.secret(Recipient(Kind.OWNER, f"\x00origin\x00{name}")) != MASTER.secret(Recipient(Kind.ORIGIN, name))
 
 
+def test_half_of_a_surrogate_pair_is_a_name_like_any_other() -> None:
+    assert MASTER.secret(Recipient(Kind.OWNER, "\ud800")) != MASTER.secret(Recipient(Kind.OWNER, "\ud801"))
+
+
 def test_a_key_pair_says_nothing_of_the_secret() -> None:
     recipient = Recipient(Kind.OWNER, "acme")
     seed = MASTER.key_pair(recipient).private.private_bytes_raw()
