@@ -104,7 +104,7 @@ class Turn:
 
 async def work(path: Path) -> Turn:
     """A worker, from its start until everything healthy is settled."""
-    outbox, sender, watch = SQLiteOutbox(path), ScriptedSender(), Watch()
+    outbox, sender, watch = SQLiteOutbox(path, backlog=None), ScriptedSender(), Watch()
     dispatcher = Dispatcher(outbox, sender, observer=watch, grace=timedelta())
     set_aside()
     began = time.perf_counter()
@@ -123,7 +123,7 @@ async def work(path: Path) -> Turn:
 
 async def prepare(path: Path, backlog: int) -> None:
     """A file in which the hanging receiver's deliveries are the oldest."""
-    outbox = SQLiteOutbox(path)
+    outbox = SQLiteOutbox(path, backlog=None)
     await fill(outbox, deliveries(backlog, HANGING, due=-HOUR, deadline=DEADLINE))
     await fill(outbox, deliveries(WANTED, HEALTHY, deadline=DEADLINE))
     await outbox.aclose()

@@ -163,7 +163,7 @@ class Tuned(sqlite3.Connection):
 async def main(arguments: argparse.Namespace) -> None:
     acknowledged = os.open(arguments.acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for life in range(arguments.lives):
-        outbox = SQLiteOutbox(arguments.path)
+        outbox = SQLiteOutbox(arguments.path, backlog=None)
         load = Load(outbox, lambda line: os.write(acknowledged, f"{line}\n".encode()), arguments.seed + life)
         await load.run(arguments.puts)
         await outbox.aclose()

@@ -29,7 +29,7 @@ def invoice_notification(body: Invoice) -> None: ...
 app = FastAPI()
 app.add_middleware(
     CallbackMiddleware,
-    outbox=SQLiteOutbox(os.environ["OUTBOX"]),
+    outbox=SQLiteOutbox(os.environ["OUTBOX"], backlog=None),
     egress=EgressPolicy.development(),
     retry=RetryPolicy.fixed(0.1, max_attempts=1000),
     dispatch=os.environ.get("DISPATCH") != "no",

@@ -38,7 +38,8 @@ class FragileSender(HttpxSender):
 
 async def work(path: str) -> None:
     """Deliver until nothing is pending or sending: a state to which no lease that is running counts as ended."""
-    outbox, sender = BriefOutbox(path), FragileSender()
+    # Neighbours are to be in flight beside it.
+    outbox, sender = BriefOutbox(path, backlog=None), FragileSender()
     dispatcher = Dispatcher(outbox, sender, egress=EgressPolicy.development())
     while any(count for state, count in (await outbox.counts()).items() if not state.terminal):
         await dispatcher.deliver_due()

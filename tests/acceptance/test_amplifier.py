@@ -29,6 +29,7 @@ WORKER = Kind(
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "callbacks.db"
     monkeypatch.setenv("OUTBOX", str(path))
+    monkeypatch.setenv("BOUNDED", "as every outbox is unless it is told otherwise")
     monkeypatch.setenv("LIFESPANS", str(tmp_path / "lifespans"))
     return path
 

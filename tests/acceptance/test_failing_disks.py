@@ -60,13 +60,13 @@ class Service:
 
 @pytest.fixture
 def outbox(path: Path) -> SQLiteOutbox:
-    return SQLiteOutbox(path)
+    return SQLiteOutbox(path, backlog=None)
 
 
 @pytest.fixture
 def other(path: Path) -> SQLiteOutbox:
     """In the same file."""
-    return SQLiteOutbox(path)
+    return SQLiteOutbox(path, backlog=None)
 
 
 Start: TypeAlias = Callable[..., AbstractContextManager[Service]]

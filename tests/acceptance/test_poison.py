@@ -41,7 +41,7 @@ def delivery(url: str, body: bytes) -> Delivery:
 
 async def test_a_delivery_that_kills_its_workers_takes_no_neighbour_with_it(tmp_path: Path) -> None:
     path = tmp_path / "callbacks.db"
-    outbox = SQLiteOutbox(path)
+    outbox = SQLiteOutbox(path, backlog=None)
     with receiving() as receiver:
         poison = delivery(receiver.url, poisoned.POISON)
         neighbours = [delivery(receiver.url, b"%d" % number) for number in range(NEIGHBOURS)]

@@ -100,9 +100,9 @@ doom = Doom(settings, journal)
 doom.trace_statements()
 
 sender = MortalSender(HttpxSender(), doom, journal)
-outbox = (LateOutbox if settings.answers_first else MortalOutbox)(
-    MemoryOutbox() if settings.outbox is None else SQLiteOutbox(settings.outbox), doom, journal, path=settings.outbox
-)
+# As much as a round puts, whether its receiver is there or not.
+kept = MemoryOutbox(backlog=None) if settings.outbox is None else SQLiteOutbox(settings.outbox, backlog=None)
+outbox = (LateOutbox if settings.answers_first else MortalOutbox)(kept, doom, journal, path=settings.outbox)
 service.add_middleware(_WrapsOne)
 service.add_middleware(
     CallbackMiddleware,

@@ -27,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def promises(path: Path) -> list[str]:
     """What an outbox in this file has promised."""
-    outbox, made = SQLiteOutbox(path), list[str]()
+    outbox, made = SQLiteOutbox(path, backlog=None), list[str]()
 
     async def work() -> None:
         await Load(outbox, made.append, seed=1).run(puts=40)
