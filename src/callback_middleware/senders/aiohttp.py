@@ -31,7 +31,7 @@ try:
         CurrentAttempt,
         checked_socket,
         current_attempt,
-        told_of_bad_bodies,
+        tell_of_bad_bodies,
     )
 except ImportError as error:  # pragma: no cover - the test removes the module instead
     raise ImportError("AiohttpSender needs aiohttp: pip install 'callback_middleware[aiohttp]'") from error
@@ -136,8 +136,8 @@ class AiohttpSender:
                 middlewares=() if wire.method == "POST" else (_once,),
             ) as response:
                 attempt.phase = Phase.BODY
-                with told_of_bad_bodies(response):
-                    answer = await _read(response, self._max_answer)
+                tell_of_bad_bodies(response)
+                answer = await _read(response, self._max_answer)
                 if answer.truncated and attempt.transport is not None:
                     attempt.transport.abort()  # aiohttp may have read the rest, and kept the connection
                 return answer

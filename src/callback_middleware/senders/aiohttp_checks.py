@@ -10,8 +10,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,7 +32,7 @@ __all__ = [
     "CurrentAttempt",
     "checked_socket",
     "current_attempt",
-    "told_of_bad_bodies",
+    "tell_of_bad_bodies",
 ]
 
 
@@ -57,7 +56,7 @@ class CurrentAttempt(Progress):
     addresses: Sequence[Address] = ()
     opened: bool = False
     full: Address | None = None
-    places: set[Address] = field(default_factory=set)
+    places: list[Address] = field(default_factory=list)
     transport: asyncio.Transport | None = None
 
     def enter(self, address: Address) -> bool:
@@ -66,14 +65,15 @@ class CurrentAttempt(Progress):
             if not self.occupancy.enter(address):
                 self.full = address
                 return False
-            self.places.add(address)
+            self.places.append(address)
         return True
 
     def stay_at(self, address: Address) -> None:
         """Give back the places at all other addresses."""
-        for other in self.places - {address}:
-            self.occupancy.leave(other)
-        self.places &= {address}
+        for other in self.places:
+            if other != address:
+                self.occupancy.leave(other)
+        self.places = [address]
 
     def check_room(self) -> None:
         """Raise ``AddressBusy`` if it did not get as far as a connection, and at a full address it might have."""
@@ -184,12 +184,10 @@ def _let_few_pass(protocol: ResponseHandler) -> None:
     protocol.read = read_one  # type: ignore[method-assign]
 
 
-@contextmanager
-def told_of_bad_bodies(response: aiohttp.ClientResponse) -> Iterator[None]:
+def tell_of_bad_bodies(response: aiohttp.ClientResponse) -> None:
     """See to it that who reads a body hears that it is malformed: aiohttp tells it to nobody, and he waits for ever."""
     protocol = None if response.connection is None else response.connection.protocol
     if protocol is None:  # the body is there, whole
-        yield
         return
 
     def set_exception(error: BaseException, *cause: BaseException) -> None:
@@ -198,7 +196,3 @@ def told_of_bad_bodies(response: aiohttp.ClientResponse) -> Iterator[None]:
             response.content.set_exception(aiohttp.ClientPayloadError())
 
     protocol.set_exception = set_exception  # type: ignore[assignment, method-assign]
-    try:
-        yield
-    finally:
-        del protocol.set_exception
