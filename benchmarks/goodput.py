@@ -32,6 +32,7 @@ from callback_middleware.dispatcher import Dispatcher
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.outbox.sqlite import SQLiteOutbox
 from callback_middleware.senders.httpx import HttpxSender
+from callback_middleware.senders.idle import PoolLimits
 
 RECEIVERS: Final = 10
 HANGING: Final = (1, 9)
@@ -66,7 +67,8 @@ def _origin(port: int) -> str:
 
 async def work(path: Path, others: Sequence[str]) -> float:
     """A cold worker, from its start until everything healthy is settled: deliveries a second."""
-    outbox, sender = SQLiteOutbox(path, backlog=None), HttpxSender()
+    # All receivers are one machine: it must not be the bound.
+    outbox, sender = SQLiteOutbox(path, backlog=None), HttpxSender(limits=PoolLimits(per_address=1024))
     watch = Watch(wanted=WANTED, hanging=frozenset(others))
     dispatcher = Dispatcher(outbox, sender, egress=EgressPolicy.development(), observer=watch, grace=timedelta())
     set_aside()

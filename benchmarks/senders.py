@@ -27,6 +27,7 @@ from callback_middleware.outcomes import Accepted, AttemptRequest
 from callback_middleware.ports import Sender
 from callback_middleware.senders.aiohttp import AiohttpSender
 from callback_middleware.senders.httpx import HttpxSender
+from callback_middleware.senders.idle import PoolLimits
 
 BODY = b'{"description": "Payment celebration", "paid": true}'.ljust(1024)
 HEADERS = (
@@ -127,8 +128,11 @@ class Client:
     deliveries: int
 
 
-HTTPX_SENDER = Client("HttpxSender", lambda url: _through(HttpxSender(), url), 8_000)
-AIOHTTP_SENDER = Client("AiohttpSender", lambda url: _through(AiohttpSender(), url), 8_000)
+# The sink is one address, and takes as much as comes.
+LIMITS = PoolLimits(per_address=256)
+
+HTTPX_SENDER = Client("HttpxSender", lambda url: _through(HttpxSender(limits=LIMITS), url), 8_000)
+AIOHTTP_SENDER = Client("AiohttpSender", lambda url: _through(AiohttpSender(limits=LIMITS), url), 8_000)
 STOCK_HTTPX = Client("httpx.AsyncClient", _stock_httpx, 2_000)
 BARE_AIOHTTP = Client("aiohttp.ClientSession", _bare_aiohttp, 8_000)
 
