@@ -244,7 +244,7 @@ def _sent(text: str, tolerance: timedelta, now: datetime | None) -> datetime:
 
 def _match(header: str, content: bytes, keys: Sequence[_Key]) -> None:
     """Return if any signature is the content's. Every one is tried with every key of its version."""
-    candidates = [candidate.partition(",") for candidate in header.split(" ") if candidate]
+    candidates = [candidate.partition(",") for candidate in header.split(" ")]
     if len(candidates) > _MOST_SIGNATURES:
         raise InvalidSignature(f"{_SIGNATURE} has more than {_MOST_SIGNATURES} signatures")
     # One of another version is for receivers who know that one.

@@ -111,7 +111,7 @@ def decoded(text: str, what: str) -> bytes:
         what: What it should have been, for the error.
     """
     try:
-        content = b64decode(text, validate=True)
+        content = b64decode(text)
     except ValueError:
         content = b""
     if not content or _base64(content) != text:
