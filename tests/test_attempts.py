@@ -78,6 +78,7 @@ def test_an_attempt_carries_the_deliverys_headers_and_those_of_standard_webhooks
     assert headers_of(DELIVERY, NOW, None) == (
         ("content-type", "application/json"),
         ("x-tenant", "7"),
+        ("callback-depth", "1"),
         ("webhook-id", "01890000-0000-7000-8000-000000000001"),
         ("webhook-timestamp", "1893456000"),
     )
