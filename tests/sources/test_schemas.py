@@ -79,6 +79,9 @@ class TestBodies:
             ({"prefixItems": [{"type": "string"}], "items": False}, [["x"]], [["x", "y"]]),
             ({"const": 1}, [1], [2]),
             ({"pattern": r"\p{Lu}"}, ["only ECMAScript knows this pattern"], []),
+            ({"pattern": "^a+$"}, ["aa"], ["ab"]),
+            ({"uniqueItems": True}, [[1, 2]], [[1, 1]]),
+            ({"patternProperties": {"^x-": {}}, "additionalProperties": False}, [{"x-a": 1}], [{"a": 1}]),
             (True, [1], []),
         ],
     )
