@@ -256,6 +256,13 @@ def test_an_empty_schema_is_any_json() -> None:
     assert check(200, "text/plain", b"OK") is not None
 
 
+def test_patterns_of_a_schema_are_not_tried_on_what_a_receiver_chose() -> None:
+    check = answers_of({"properties": {"text": {"type": "string", "pattern": "^(a+)+$"}}})
+    assert check is not None
+    assert check(200, "application/json", b'{"text":"%s!"}' % (b"a" * 5000)) is None
+    assert check(200, "application/json", b'{"text":5}') is not None
+
+
 def test_without_a_response_nothing_is_declared() -> None:
     assert answers_of(None) is None
 

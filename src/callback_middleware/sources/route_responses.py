@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from starlette.responses import JSONResponse
-
 from callback_middleware.responses import Content, Responses
 from callback_middleware.sources.declared_responses import documented_contents, json_content, responses
 from callback_middleware.sources.documented_callbacks import Dialect
@@ -31,11 +29,10 @@ def route_responses(view: Any, dialect: Dialect) -> Responses:
     # FastAPI wraps a class that nobody chose.
     response_class = getattr(view.response_class, "value", view.response_class)
     media_type = response_class.media_type
-    is_json = issubclass(response_class, JSONResponse)
     contents: dict[str, list[Content]] = {}
     usual = contents.setdefault(str(_USUAL if view.status_code is None else int(view.status_code)), [])
     if media_type is not None:
-        usual.append(_modelled(media_type, view.response_model if is_json else None))
+        usual.append(_modelled(media_type, view.response_model))
     extra = Place(view.openapi_extra, "openapi_extra").child("responses")
     for listed in (Place(view.responses, "responses"), extra):
         for status, response in listed.members():
