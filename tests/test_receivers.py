@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from datetime import timedelta
 
 import pytest
@@ -120,6 +121,22 @@ def test_a_hundred_thousand_receivers_that_fail_take_no_more_room_than_are_remem
     assert len(receivers._standings) == 50
     assert len(receivers.busy(100.0)) <= 50
     assert len(receivers._openings) <= 100
+
+
+def test_a_hundred_thousand_receivers_take_less_than_32_mib(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "callback_middleware")
+    receivers = Receivers(ReceiverLimits(failures=1))
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(100_000):
+            attempt(receivers, f"https://{number}.example:443", status=None, now=number / 1000)
+        after, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert after - before < 16 * 1024 * 1024
+    assert most - before < 32 * 1024 * 1024
 
 
 def test_a_pause_is_told_once_and_so_is_its_end(receivers: Receivers, caplog: pytest.LogCaptureFixture) -> None:
