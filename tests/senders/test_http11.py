@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import anyio
 import pytest
+from anyio import lowlevel
 from scripted_receiver import answer
 
 from callback_middleware.egress.hosts import HttpUrl
@@ -115,3 +117,34 @@ async def test_a_receivers_own_bytes_are_not_repeated() -> None:
     with pytest.raises(AttemptFailed) as caught:
         await on(FakeStream([b"HTTP/1.1 \x1b[31msecret\r\n\r\n"])).exchange(request(), Progress(), MAX_ANSWER)
     assert "secret" not in caught.value.detail
+
+
+async def test_a_receiver_that_is_always_ready_does_not_keep_the_loop_for_itself() -> None:
+    """Reading what is there waits for nothing, and a deadline is only looked at where something waits."""
+    pieces = [bytes([byte]) for byte in answer("200 OK", b"x" * 1000)]
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(others)
+        await on(FakeStream(pieces)).exchange(request(), Progress(), MAX_ANSWER)
+        tasks.cancel_scope.cancel()
+    assert turns > 20
+
+
+async def test_what_surrounds_a_body_counts_too() -> None:
+    """A chunk of one byte may have an extension of thousands."""
+    chunk = b"1;" + b"e" * 10_000 + b"\r\nx\r\n"
+    pieces = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", *[chunk] * 1000]
+    stream = FakeStream(pieces)
+    connection = on(stream)
+    answered = await connection.exchange(request(), Progress(), MAX_ANSWER)
+    assert answered.truncated
+    assert set(answered.body) == {ord("x")}
+    assert not connection.reusable
+    assert len(stream.pieces) > 990

@@ -11,10 +11,10 @@ from ipaddress import ip_address
 import anyio
 import pytest
 import trio
-from scripted_receiver import LATER, LOOPBACK, Peer, Receiver, always, answer, serve
+from scripted_receiver import LATER, LOOPBACK, SOON, Peer, Receiver, always, answer, serve
 
 from callback_middleware.egress.addresses import Address
-from callback_middleware.outcomes import Accepted, Outcome
+from callback_middleware.outcomes import Accepted, AddressBusy, Outcome
 from callback_middleware.senders.httpx import HttpxSender
 from callback_middleware.senders.idle import PoolLimits
 from callback_middleware.senders.streams import Stream
@@ -121,6 +121,56 @@ async def test_an_address_that_swallows_packets_costs_its_share_of_the_time(
         await sender.aclose()
     assert isinstance(outcome, Accepted)
     assert tried == [ip_address("127.0.0.9"), ip_address("127.0.0.1")]
+
+
+async def test_who_is_cancelled_while_connecting_leaves_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    connecting = anyio.Event()
+
+    async def swallow(address: Address, port: int) -> Stream:
+        connecting.set()
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    sender = HttpxSender(limits=PoolLimits(per_address=1, connections=1))
+    async with serve(always(answer())) as receiver:
+        with monkeypatch.context() as patch:
+            patch.setattr(Stream, "connect", swallow)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(delivered, sender, receiver)
+                await connecting.wait()
+                tasks.cancel_scope.cancel()
+        await delivered(sender, receiver)
+        await sender.aclose()
+
+
+async def test_where_one_address_is_full_another_that_swallows_packets_gets_its_share_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a place at the full one, it might have been reached: so nothing is charged, whatever the deadline."""
+    connect, asked, answered = Stream.connect, anyio.Event(), anyio.Event()
+
+    async def connecting(address: Address, port: int) -> Stream:
+        if address == ip_address("127.0.0.9"):
+            await anyio.sleep_forever()
+        return await connect(address, port)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        asked.set()
+        await answered.wait()
+        await peer.send(answer())
+
+    monkeypatch.setattr(Stream, "connect", connecting)
+    sender = HttpxSender(
+        limits=PoolLimits(per_address=1), lookup=lambda _: [ip_address("127.0.0.1"), ip_address("127.0.0.9")]
+    )
+    async with serve(script) as receiver, anyio.create_task_group() as tasks:
+        tasks.start_soon(delivered, sender, receiver, "127.0.0.1")
+        await asked.wait()
+        with pytest.raises(AddressBusy):
+            await sender.send(receiver.post(host="a.example"), egress=LOOPBACK, deadline=SOON)
+        answered.set()
+    await sender.aclose()
 
 
 async def test_no_more_than_four_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:

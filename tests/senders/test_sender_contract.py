@@ -160,7 +160,7 @@ class TestAnswers:
             b"HTTP/1.1 two hundred\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-            b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+            b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 101 + b"\r\n",
             b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
         ],
         ids=["another protocol", "no status", "no length", "two lengths", "many headers", "long header"],
@@ -291,13 +291,15 @@ class TestConnections:
                 assert isinstance(await sender.send(receiver.post(), egress=LOOPBACK, deadline=LATER), Accepted)
         assert (receiver.accepted, len(receiver.requests)) == (1, 5)
 
-    async def test_one_that_the_receiver_closed_while_idle_is_not(self, sender: Sender) -> None:
+    @pytest.mark.parametrize("how", ["close", "reset"])
+    async def test_one_that_the_receiver_closed_while_idle_is_not(self, sender: Sender, how: str) -> None:
         closed = [anyio.Event() for _ in range(3)]
 
         async def script(peer: Peer) -> None:
             await peer.request()
             await peer.send(answer())
-            await peer.close()
+            await anyio.wait_all_tasks_blocked()  # an RST would overtake the answer
+            await getattr(peer, how)()
             closed[len(peer.receiver.requests) - 1].set()
 
         async with serve(script) as receiver:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -135,9 +135,10 @@ class AiohttpSender:
                 allow_redirects=False,
                 middlewares=() if wire.method == "POST" else (_once,),
             ) as response:
+                headers = _headers(response)
                 attempt.phase = Phase.BODY
                 tell_of_bad_bodies(response)
-                answer = await _read(response, self._max_answer)
+                answer = await _read(response, headers, self._max_answer)
                 if answer.truncated and attempt.transport is not None:
                     attempt.transport.abort()  # aiohttp may have read the rest, and kept the connection
                 return answer
@@ -236,17 +237,17 @@ class _Pieces:
         return piece
 
 
-async def _read(response: aiohttp.ClientResponse, max_answer: int) -> Answer:
-    if len(response.raw_headers) > MAX_HEADERS:
+def _headers(response: aiohttp.ClientResponse) -> Sequence[tuple[str, str]]:
+    raw = response.raw_headers
+    if len(raw) > MAX_HEADERS:
         raise AttemptFailed(f"malformed answer: more than {MAX_HEADERS} headers")
-    headers = _text(response.raw_headers)
+    return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw]
+
+
+async def _read(response: aiohttp.ClientResponse, headers: Sequence[tuple[str, str]], max_answer: int) -> Answer:
     body = b""
     while chunk := await response.content.readany():
         body = body + chunk if body else chunk
         if len(body) > max_answer:
             return Answer(response.status, headers, body[:max_answer], truncated=True)
     return Answer(response.status, headers, body)
-
-
-def _text(raw: Iterable[tuple[bytes, bytes]]) -> Sequence[tuple[str, str]]:
-    return [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in raw]
