@@ -53,10 +53,11 @@ PAID = InvoiceEvent(description="Payment celebration", paid=True)
 
 
 class Receiver:
-    """A sender that keeps what it was given. ``arrived`` is set by the first."""
+    """A sender that keeps what it was given. ``arrived`` is set by the first ones, as many as are ``expected``."""
 
-    def __init__(self) -> None:
+    def __init__(self, expected: int = 1) -> None:
         self.requests: list[AttemptRequest] = []
+        self.expected = expected
         self.arrived = anyio.Event()
         self.goes_on = anyio.Event()
         self.goes_on.set()
@@ -64,7 +65,8 @@ class Receiver:
 
     async def send(self, request: AttemptRequest, *, egress: EgressPolicy, deadline: timedelta) -> Outcome:
         self.requests.append(request)
-        self.arrived.set()
+        if len(self.requests) >= self.expected:
+            self.arrived.set()
         await self.goes_on.wait()
         return outcome_of(Answer(200))
 
@@ -197,7 +199,8 @@ async def test_with_dispatch_off_it_is_only_put() -> None:
 async def test_a_def_handler_and_a_nested_dependency_stage_too() -> None:
     from fastapi import Depends
 
-    receiver = Receiver()
+    # Which has never accepted anything, and so is sent one at a time.
+    receiver = Receiver(expected=2)
     router = APIRouter()
 
     @router.post("{$callback_url}/{$request.query.n}")

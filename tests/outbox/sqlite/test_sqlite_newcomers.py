@@ -8,7 +8,7 @@ import pytest
 from sqlite_setting import SQLiteSetting
 
 from callback_middleware.backlog import BacklogLimits
-from callback_middleware.delivery import Claim, Delivered, Settlement
+from callback_middleware.delivery import Claim, Dead, Delivered, Settlement, Verdict
 from callback_middleware.outbox.sqlite import claims
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.newcomers import newcomers
@@ -77,6 +77,17 @@ class TestNewcomers(SQLiteSetting):
         clock.advance(LEASE - MOMENT)
 
         assert self.claimed(store) == []
+
+    @pytest.mark.parametrize("verdict", [Delivered(), Dead("told so")])
+    def test_that_one_is_over_is_news_only_where_another_waits_for_it(
+        self, store: Store, clock: VirtualClock, verdict: Verdict
+    ) -> None:
+        self.put_some(store, clock, HERE, THERE, THERE)
+        claimed = {one.delivery.origin: one.fence for one in self.claimed(store)}
+
+        dues = [settle(store, [Settlement(claimed[origin], verdict)]).due for origin in (HERE, THERE)]
+
+        assert dues == [None, instant(clock.now())]
 
     def test_who_is_none_is_not_among_them(self, store: Store, clock: VirtualClock) -> None:
         self.put_some(store, clock, HERE, THERE)

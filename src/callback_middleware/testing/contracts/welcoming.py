@@ -155,6 +155,26 @@ class NewcomerContract(OutboxSetting):
         assert all(claim.newcomer for call in calls for claim in call)
 
     @bounded()
+    async def test_a_suspect_waits_for_what_is_out_of_its_newcomer(self, outbox: Engine, clock: VirtualClock) -> None:
+        await self.put_some(outbox, clock, THERE, each=1)
+        await self.claim_one(outbox)
+        await self.let_pass(outbox, clock, MOMENT)
+        await self.put_some(outbox, clock, HERE, each=1)
+        suspect = await self.claim_one(outbox)
+        await self.let_pass(outbox, clock, LEASE)
+        another = await self.claim_one(outbox)
+        await self.put_some(outbox, clock, HERE, each=1)
+        fresh = await self.claim_one(outbox)
+
+        await self.end(outbox, clock, another, DELIVERED)
+        meanwhile = await self.claim(outbox)
+        await self.end(outbox, clock, fresh, Retry(MINUTE))
+
+        assert (another.delivery.origin, fresh.delivery.origin) == (THERE, HERE)
+        assert list(meanwhile) == []
+        assert (await self.claim_one(outbox)).delivery.id == suspect.delivery.id
+
+    @bounded()
     async def test_newcomers_that_have_one_out_delay_nobody(self, outbox: Engine, clock: VirtualClock) -> None:
         strangers = [f"https://stranger-{number}.example:443" for number in range(30)]
         await self.put_some(outbox, clock, *strangers, each=2)
