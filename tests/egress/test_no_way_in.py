@@ -19,7 +19,7 @@ from anyio.abc import SocketAttribute, SocketStream
 from hostile_urls import HOSTILE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from registry_oracle import ALLOCATED, SPECIAL, Address, is_global
+from registry_oracle import ALLOCATED, SPECIAL, Address, Range, is_global
 
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.outcomes import Accepted, AttemptRequest, Blocked, Outcome, Unreachable
@@ -60,7 +60,8 @@ FOUR: st.SearchStrategy[IPv4Address] = st.one_of(
     ),
     st.integers(0, 2**32 - 1).map(IPv4Address),
 )
-IN_A_ROW: st.SearchStrategy[Address] = st.sampled_from([*SPECIAL, *ALLOCATED]).flatmap(
+ANYWHERE = [Range.of("2000::/3", ""), Range.of("::/0", ""), Range.of("224.0.0.0/4", "")]
+IN_A_ROW: st.SearchStrategy[Address] = st.sampled_from([*SPECIAL, *ALLOCATED, *ANYWHERE]).flatmap(
     lambda row: st.integers(row.first, row.last).map(IPv4Address if row.version == 4 else IPv6Address)
 )
 SCOPED = st.tuples(st.sampled_from(["2606:4700::1", "fe80::1"]), st.integers(1, 9)).map(
