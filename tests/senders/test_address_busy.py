@@ -148,6 +148,21 @@ async def test_where_the_others_fail_and_one_is_full_nothing_is_charged(make_sen
     assert sending.accepted == 2
 
 
+async def test_a_place_is_kept_where_the_connection_is_alone(make_sender: MakeSender) -> None:
+    """And not where one was tried in vain."""
+    lookup = names(dual_example=["::1", "127.0.0.1"], six_example="::1")
+    sender = make_sender(limits=PoolLimits(per_address=1), lookup=lookup)
+    holding = Holding()
+    async with serve(holding) as receiver:
+        sending = Sending(sender, receiver)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sending.to, "dual.example")
+            await holding.has(1)
+            await sending.to("six.example")
+            holding.go.set()
+    assert [type(outcome) for outcome in sending.outcomes] == [Unreachable, Accepted]
+
+
 async def refused(peer: Peer) -> None:
     await peer.reset()
 
