@@ -110,8 +110,15 @@ def test_this_machine_has_a_loopback_and_every_address_that_it_can_listen_on() -
                 listening.bind((str(address), 0))
 
 
-def test_elsewhere_it_is_what_the_machines_name_resolves_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
+@pytest.mark.parametrize(
+    ("listed", "also"),
+    # The second is a kernel that lists one family alone.
+    [({}, set()), ({"/proc/net/if_inet6": IF_INET6}, {"2001:200::5", "fe80::fc:ff:fe00:1", "::1"})],
+)
+def test_where_nothing_lists_them_it_is_what_the_machines_name_resolves_to(
+    listed: dict[str, str], also: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interfaces, "_text", lambda path: listed.get(path, ""))
     monkeypatch.setattr(socket, "gethostname", lambda: "web1")
 
     def getaddrinfo(name: str, port: None, *, type: int) -> Sequence[object]:  # noqa: A002 - the standard library's
@@ -119,7 +126,7 @@ def test_elsewhere_it_is_what_the_machines_name_resolves_to(monkeypatch: pytest.
         return [(0, 0, 0, "", ("93.184.215.14", 0)), (0, 0, 0, "", ("fe80::1%en0", 0, 0, 4))]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    assert of_this_machine() == {"93.184.215.14", "fe80::1"}
+    assert of_this_machine() == {"93.184.215.14", "fe80::1", *also}
 
 
 async def test_a_policy_is_completed_with_this_machines_addresses() -> None:

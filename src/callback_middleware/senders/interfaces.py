@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -53,16 +52,18 @@ def of_this_machine() -> frozenset[str]:
 
     Outside Linux the standard library cannot list interfaces: there it is what the machine's own name resolves to.
     """
-    if sys.platform == "linux":
-        return of_linux(_text("/proc/net/fib_trie"), _text("/proc/net/if_inet6"))
+    routes, ipv6_addresses = _text("/proc/net/fib_trie"), _text("/proc/net/if_inet6")
+    listed = of_linux(routes, ipv6_addresses)
+    if routes:
+        return listed
     found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
-    return frozenset(str(sockaddr[0]).partition("%")[0] for *_, sockaddr in found)
+    return listed | {str(sockaddr[0]).partition("%")[0] for *_, sockaddr in found}
 
 
 def _text(path: str) -> str:
     try:
         return Path(path).read_text(encoding="ascii")
-    except FileNotFoundError:  # a kernel without this family
+    except FileNotFoundError:  # another system, or a kernel without this family
         return ""
 
 
