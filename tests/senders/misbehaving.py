@@ -107,7 +107,7 @@ def misbehaving() -> Iterator[Mapping[str, int]]:
                 connection.sendall(ANSWER)
 
         ports["healthy"] = stack.enter_context(_served(healthy))
-        ports["unaccepted"] = stack.enter_context(_unaccepted())
+        ports["unaccepted"] = stack.enter_context(unaccepted())
         yield ports
 
 
@@ -142,7 +142,7 @@ def _served(script: Script) -> Iterator[int]:
 
 
 @contextmanager
-def _unaccepted() -> Iterator[int]:
+def unaccepted() -> Iterator[int]:
     """A port whose queue is full: what knocks there is not answered."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))

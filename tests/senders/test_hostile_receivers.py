@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 import trustme
+from misbehaving import unaccepted
 from scripted_receiver import (
     BODY,
     HEADERS,
@@ -30,6 +32,7 @@ from scripted_receiver import (
 
 from callback_middleware.outcomes import Accepted, AttemptRequest, Outcome, Phase, Rejected, TimedOut, Unreachable
 from callback_middleware.ports import Sender
+from lacking import lacking
 
 LARGE = b"x" * 2**24
 """More than the buffers of two sockets."""
@@ -224,6 +227,14 @@ class TestSlow:
                 outcome = await sender.send(receiver.post(), egress=LOOPBACK, deadline=SOON)
                 assert outcome == TimedOut(phase)
                 await gone.wait()
+
+    async def test_a_connection_that_is_not_taken(self, sender: Sender) -> None:
+        if sys.platform != "linux":
+            lacking("a queue of connections must be full and stay so, as Linux has it: run it there")
+        with unaccepted() as port:
+            request = Receiver(port).post()
+            outcome = await sender.send(request, egress=LOOPBACK, deadline=SOON)
+        assert outcome == TimedOut(Phase.CONNECT)
 
     async def test_a_request_that_is_not_read(self, sender: Sender, library: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as unheard:  # the system takes the connection, and there it ends
