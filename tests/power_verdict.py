@@ -37,7 +37,7 @@ class Verdict:
 
 def judge(path: Path, promises: Iterable[str], *, backend: str = "asyncio") -> Verdict:
     """Open the outbox that a power cut left, have it work on, and look for all that was promised before and since."""
-    outbox, expected = SQLiteOutbox(path), list(promises)
+    outbox, expected = SQLiteOutbox(path, backlog=None), list(promises)
 
     async def work_on() -> Sequence[Delivery]:
         try:
