@@ -8,12 +8,34 @@ from datetime import timedelta
 
 import anyio
 import pytest
-from scripted_receiver import LATER, LOOPBACK, SOON, MakeSender, Peer, Receiver, Script, always, answer, names, serve
+from scripted_receiver import (
+    BODY,
+    HEADERS,
+    LATER,
+    LOOPBACK,
+    SOON,
+    MakeSender,
+    Peer,
+    Receiver,
+    Script,
+    always,
+    answer,
+    names,
+    serve,
+)
 
+from callback_middleware.delivery import Delivery, Released, Verdict
+from callback_middleware.dispatcher import Dispatcher
 from callback_middleware.errors import ConfigurationError
+from callback_middleware.identifiers import uuid7
+from callback_middleware.instrumentation.observers import Observers
+from callback_middleware.outbox.memory import MemoryOutbox
 from callback_middleware.outcomes import Accepted, AddressBusy, Outcome, TimedOut, Unreachable
-from callback_middleware.ports import Sender
+from callback_middleware.ports import Batch, Sender
+from callback_middleware.retry import RetryPolicy
 from callback_middleware.senders.idle import PoolLimits
+from callback_middleware.states import State
+from callback_middleware.testing import VirtualClock
 
 
 @pytest.fixture
@@ -211,3 +233,57 @@ async def test_a_cancelled_attempt_keeps_no_place(make_sender: MakeSender) -> No
 def test_limits_that_let_nobody_in_are_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"PoolLimits.{name}=0 must be at least 1"):
         PoolLimits(**{name: 0})
+
+
+class Settled(Observers):
+    """Hears of a delivery that goes back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = anyio.Event()
+
+    def settled(self, delivery: Delivery, verdict: Verdict) -> None:
+        if isinstance(verdict, Released):
+            self.released.set()
+
+
+async def test_a_dispatcher_that_finds_no_room_charges_no_attempt(make_sender: MakeSender) -> None:
+    clock, settled, holding = VirtualClock(), Settled(), Holding()
+    outbox = MemoryOutbox(clock=clock, backlog=None)
+    sender = make_sender(limits=PoolLimits(per_address=1), lookup=names(a_example="127.0.0.1", b_example="127.0.0.1"))
+    dispatcher = Dispatcher(outbox, sender, egress=LOOPBACK, clock=clock, observer=settled)
+    async with serve(holding) as receiver:
+        deliveries = [
+            Delivery(
+                id=uuid7(clock.now(), host.ljust(10).encode()[:10]),
+                operation="POST /invoices/",
+                callback="paid",
+                method="POST",
+                url=receiver.url(host=host),
+                origin=receiver.url("", host=host),
+                headers=HEADERS,
+                body=BODY,
+                created_at=clock.now(),
+                due_at=clock.now(),
+                retry=RetryPolicy.fixed(60),
+                deadline=LATER,
+            )
+            for host in ("a.example", "b.example")
+        ]
+        await outbox.put(Batch(deliveries))
+        made: list[int] = []
+
+        async def deliver() -> None:
+            made.append(await dispatcher.deliver_due())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(deliver)
+            await holding.has(1)
+            await settled.released.wait()
+            holding.go.set()
+        clock.advance(1)
+        await deliver()
+    assert made == [1, 1]
+    for delivery in deliveries:
+        assert (await outbox.get(delivery.id)).state is State.DELIVERED
+        assert [attempt.number for attempt in await outbox.attempts(delivery.id)] == [1]
