@@ -30,7 +30,7 @@ from callback_middleware.senders.idle import PoolLimits
 from callback_middleware.senders.progress import Progress
 
 LONG: Final = timedelta(seconds=60)
-SHORT: Final = timedelta(seconds=0.3)
+SHORT: Final = timedelta(seconds=1)
 ROUNDS: Final = 20
 LARGE: Final = b"x" * 2**22
 """More than is on its way to somebody who does not read."""
@@ -154,7 +154,7 @@ class Endurance:
             outcome = await self.send(url, SHORT if name in self.hopeless else LONG, body)
             came_to[f"{type(outcome).__name__} {getattr(outcome, 'phase', '')}".strip()] += 1
 
-        for _ in range(3):
+        for _ in range(2):
             async with anyio.create_task_group() as tasks:
                 for _ in range(8):
                     tasks.start_soon(one)

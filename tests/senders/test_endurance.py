@@ -84,7 +84,7 @@ def test_every_attempt_ends_as_it_should(report: Mapping[str, Any], combination:
     if combination.startswith("aiohttp"):
         expected = WITH_AIOHTTP.get(name, expected)
     came_to = report["suffered"][name]
-    assert sum(came_to.values()) == 24
+    assert sum(came_to.values()) == 16
     assert came_to.keys() <= expected
 
 
