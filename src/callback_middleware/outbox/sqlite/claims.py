@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -179,15 +179,16 @@ def _suspect(store: Store, out: Mapping[int, int], per_origin: int) -> Sequence[
 
 def _in_turn(store: Store, limit: int, out: Mapping[int, int], per_origin: int) -> Sequence[_Chosen]:
     """What is claimed: one of each origin in turn, from where the last call ended, until ``limit``."""
-    queues = [(origin, iter(line)) for origin, line in _lines(store, limit, out, per_origin).items()]
+    lines, new = _lines(store, limit, out, per_origin)
+    queues = [(origin, iter(line)) for origin, line in lines.items()]
     chosen: list[_Chosen] = []
     while queues and len(chosen) < limit:
         left = []
         for origin, line in queues:
-            one = next(line, None)
-            if one is None:
+            seq = next(line, None)
+            if seq is None:
                 continue
-            chosen.append(one)
+            chosen.append(_Chosen(seq, origin, origin in new))
             store.cursor = origin
             left.append((origin, line))
             if len(chosen) == limit:
@@ -196,8 +197,10 @@ def _in_turn(store: Store, limit: int, out: Mapping[int, int], per_origin: int) 
     return chosen
 
 
-def _lines(store: Store, limit: int, out: Mapping[int, int], per_origin: int) -> Mapping[int, Sequence[_Chosen]]:
-    """What may be claimed of each origin, in their turn: of ``limit`` that have room, or of all."""
+def _lines(
+    store: Store, limit: int, out: Mapping[int, int], per_origin: int
+) -> tuple[Mapping[int, Sequence[int]], Collection[int]]:
+    """What may be claimed of each origin, in their turn, of ``limit`` that have room or of all; and the newcomers."""
     full = sum(count >= per_origin for count in out.values())
     while True:
         visits = limit + full
@@ -210,10 +213,7 @@ def _lines(store: Store, limit: int, out: Mapping[int, int], per_origin: int) ->
         without = sum(not room for room in rooms.values())
         # Which newcomers are out is not known before they are met: then it goes further around, beyond them.
         if without <= full or len(due) < visits:
-            return {
-                origin: [_Chosen(seq, origin, origin in new) for seq in line[: rooms[origin]]]
-                for origin, line in due.items()
-            }
+            return {origin: line[: rooms[origin]] for origin, line in due.items()}, new
         full = without
 
 
