@@ -210,3 +210,69 @@ async def test_a_process_that_can_start_no_thread_says_so_and_keeps_no_slot(monk
             await resolved(resolver, "receiver.example")
     assert await resolved(resolver, "receiver.example") == (PUBLIC,)
     assert resolver._threads.value == module.THREADS
+
+
+async def test_names_that_hang_leave_threads_to_those_that_resolved_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stranger with a wildcard name and a name server that is silent makes up as many as he likes."""
+    monkeypatch.setattr(module, "THREADS", 4)
+    monkeypatch.setattr(module, "FOR_STRANGERS", 2)
+    hanging, go = [0], threading.Event()
+
+    def lookup(name: str) -> Sequence[Address]:
+        if name.startswith("slow"):
+            hanging[0] += 1
+            go.wait()
+        return [PUBLIC]
+
+    resolver = Resolver(lookup)
+    await resolved(resolver, "receiver.example")
+    async with anyio.create_task_group() as tasks:
+        for number in range(10):
+            tasks.start_soon(resolved, resolver, f"slow{number}.example")
+        await anyio.wait_all_tasks_blocked()
+        assert hanging == [2]
+        assert await resolved(resolver, "receiver.example") == (PUBLIC,)
+        go.set()
+    assert hanging == [10]
+    assert (resolver._threads.value, resolver._for_strangers.value) == (4, 2)
+
+
+async def test_a_name_that_resolves_no_more_is_a_strangers_again() -> None:
+    found: list[Address] = [PUBLIC]
+    resolver = Resolver(lambda _: found)
+    await resolved(resolver, "receiver.example")
+    assert list(resolver._known) == ["receiver.example."]
+    found.clear()
+    with pytest.raises(AttemptFailed):
+        await resolved(resolver, "receiver.example")
+    assert not resolver._known
+
+
+async def test_only_so_many_names_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 2)
+    resolver = Resolver(lambda _: [PUBLIC])
+    for name in ("a", "b", "a", "c"):
+        await resolved(resolver, f"{name}.example")
+    assert list(resolver._known) == ["a.example.", "c.example."]
+
+
+async def test_who_is_cancelled_while_he_waits_for_a_thread_holds_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "THREADS", 1)
+    go = threading.Event()
+
+    def lookup(name: str) -> Sequence[Address]:
+        go.wait()
+        return [PUBLIC]
+
+    resolver = Resolver(lookup)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(resolved, resolver, "slow.example")
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as waiting:
+            waiting.start_soon(resolved, resolver, "another.example")
+            await anyio.wait_all_tasks_blocked()
+            assert resolver._for_strangers.value == module.FOR_STRANGERS - 2
+            waiting.cancel_scope.cancel()
+        assert resolver._for_strangers.value == module.FOR_STRANGERS - 1
+        go.set()
+    assert (resolver._threads.value, resolver._for_strangers.value) == (1, module.FOR_STRANGERS)

@@ -2,15 +2,17 @@
 
 ``getaddrinfo`` cannot be cancelled, and a name server that a stranger runs may let it hang for half a minute.
 So nobody waits for a thread, only for its result; one name is looked up by one thread at a time, however many ask;
-and the number of threads is bounded, abandoned ones included.
+and the number of threads is bounded, abandoned ones included. Half of them are for names that resolved the last time:
+whoever makes up any number of names that hang takes no more than the other half.
 """
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Final, TypeAlias
 
@@ -30,6 +32,10 @@ Lookup: TypeAlias = Callable[[str], Sequence[Address]]
 ADDRESSES_TRIED: Final = 4
 """Of one name, in one attempt. A stranger's name with a thousand addresses makes nobody a port scanner."""
 THREADS: Final = 32
+FOR_STRANGERS: Final = 16
+"""Of the threads, for names that did not resolve the last time, or were never asked for."""
+REMEMBERED: Final = 4096
+"""Names that resolved: the last ones."""
 TIMEOUT: Final = 5.0
 _LOCALHOST: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
@@ -54,6 +60,8 @@ class Resolver:
     def __init__(self, lookup: Lookup = system_lookup) -> None:
         self._lookup = lookup
         self._threads = anyio.Semaphore(THREADS, fast_acquire=True)
+        self._for_strangers = anyio.Semaphore(FOR_STRANGERS, fast_acquire=True)
+        self._known: OrderedDict[str, None] = OrderedDict()
         self._under_way: dict[str, _Result] = {}
 
     async def checked(self, authority: Authority, egress: EgressPolicy) -> Sequence[Address]:
@@ -82,20 +90,21 @@ class Resolver:
 
     async def _resolve(self, name: str) -> Sequence[Address]:
         with anyio.move_on_after(TIMEOUT):
-            result = self._under_way.get(name)
-            if result is None:
-                await self._threads.acquire()
-                # Somebody may have begun while this task waited for a thread.
-                result = self._under_way.get(name)
-                if result is None:
-                    result = self._begin(name)
-                else:
-                    self._threads.release()
+            result = self._under_way.get(name) or await self._begun(name)
             await result.there.wait()
             return result.addresses()
         raise AttemptFailed(f"name not resolved within {TIMEOUT:g} s")
 
-    def _begin(self, name: str) -> _Result:
+    async def _begun(self, name: str) -> _Result:
+        """A lookup, begun by this task, or by another one while this one waited for a thread."""
+        needed = (self._threads,) if name in self._known else (self._for_strangers, self._threads)
+        with ExitStack() as places:
+            for place in needed:
+                await place.acquire()
+                places.callback(place.release)
+            return self._under_way.get(name) or self._begin(name, places.pop_all())
+
+    def _begin(self, name: str, places: ExitStack) -> _Result:
         result = self._under_way[name] = _Result()
         token = lowlevel.current_token()
 
@@ -111,7 +120,8 @@ class Resolver:
 
         def finish() -> None:
             del self._under_way[name]
-            self._threads.release()
+            places.close()
+            self._remember(name, resolved=bool(result.found))
             result.there.set()
 
         # A daemon: a name server that hangs does not keep a process from ending.
@@ -121,6 +131,13 @@ class Resolver:
             result.failure = "name not resolved: the process can start no more threads"
             finish()
         return result
+
+    def _remember(self, name: str, *, resolved: bool) -> None:
+        self._known.pop(name, None)
+        if resolved:
+            self._known[name] = None
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
 
 
 class _Result:
