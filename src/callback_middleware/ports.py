@@ -90,8 +90,8 @@ class Outbox(Protocol):
 
         What would exceed a bound of the outbox' :class:`~callback_middleware.backlog.BacklogLimits` is refused, and
         uses no dedupe key; the rest of its batch is stored. A dedupe key that was used makes a duplicate all the same.
-        What is live, pending or sending, is counted before a commit and not under a lock: processes that put at the
-        same moment may exceed a bound together, by what they put in that moment.
+        What is live, pending or sending, is looked at before a commit and not under a lock, and where there is plenty
+        of room once a second: processes that put at the same moment may exceed a bound together.
 
         Raises:
             OutboxUnavailable: Certainly not stored.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from callback_middleware.backlog import Bound
 from callback_middleware.errors import SubscriptionExists
 from callback_middleware.outbox.sqlite.claims import claim
 from callback_middleware.outbox.sqlite.ground import Ground
+from callback_middleware.outbox.sqlite.plenty import A_WHILE, PLENTY
 from callback_middleware.outbox.sqlite.puts import MOST_ROWS, Result, put_all
 from callback_middleware.outbox.sqlite.room import refusals
 from callback_middleware.outbox.sqlite.rows import delivery_row
@@ -62,6 +64,36 @@ class TestRoom(SQLiteSetting):
             put_all(store, [self.batch(clock, f"https://{number % 7}.example:443") for number in range(20)])
 
         assert executed == ["SELECT", "INSERT"]
+
+    @bounded(newcomer=None, per_origin=PLENTY + 2)
+    def test_who_has_plenty_is_not_looked_at_again_for_a_while(self, store: Store, clock: VirtualClock) -> None:
+        put_all(store, [self.batch(clock, THERE)])
+
+        with told(store) as executed:
+            put_all(store, [self.batch(clock, HERE, HERE)])
+            put_all(store, [self.batch(clock, HERE), self.batch(clock, HERE, THERE)])
+            assert store.plenty._until <= time.monotonic() + A_WHILE
+            store.plenty._until = 0.0
+            put_all(store, [self.batch(clock, HERE)])
+
+        assert executed == ["SELECT", "INSERT", "INSERT", "SELECT", "INSERT"]
+
+    @bounded(newcomer=None, per_origin=PLENTY + 2)
+    def test_who_had_plenty_is_refused_at_the_bound_and_not_before(self, store: Store, clock: VirtualClock) -> None:
+        put_all(store, [self.batch(clock, HERE, HERE)])
+
+        results = [put_all(store, [self.batch(clock, *[HERE] * count)])[0] for count in (PLENTY - 1, 1, 1)]
+
+        assert [counted(result) for result in results] == [(PLENTY - 1, 0, 0), (1, 0, 0), (0, 0, 1)]
+
+    @bounded(newcomer=None, per_origin=PLENTY + 2)
+    def test_what_is_put_in_other_ways_takes_of_the_same_room(self, store: Store, clock: VirtualClock) -> None:
+        put_all(store, [self.batch(clock, HERE, HERE)])
+        put_all(store, [self.batch(clock, HERE, dedupe="key")])
+
+        (result,) = put_all(store, [self.batch(clock, *[HERE] * PLENTY)])
+
+        assert counted(result) == (PLENTY - 1, 0, 1)
 
     @bounded(newcomer=2)
     def test_where_there_is_none_it_is_one_more_and_no_transaction(self, store: Store, clock: VirtualClock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from operator import itemgetter
@@ -16,19 +17,23 @@ from callback_middleware.outbox.sqlite.store import Store
 _AT_ONCE: Final = 500
 """Values that one statement names."""
 
-_FILLED: Final = "SELECT origin_key, live, accepted_at FROM origin WHERE live > ? AND origin_key IN (%s)"
+_STANDING: Final = "SELECT origin_key, live, accepted_at FROM origin WHERE origin_key IN (%s)"
 
 _ID: Final = itemgetter(DELIVERY_COLUMNS.index("id"))
 _KEY: Final = itemgetter(DELIVERY_COLUMNS.index("origin_key"))
 
 
 def refusals(store: Store, deliveries: Sequence[Delivery], rows: Sequence[Row]) -> dict[UUID, Refusal]:
-    """Which of these find no room, all of them sent at once, and why. One look for all, where there is room for all.
+    """Which of these find no room, all of them sent at once, and why.
 
-    An id that is known needs none.
+    It is one look for all, or none where everybody is known to have plenty. An id that is known needs no room.
     """
     limits = store.limits
-    crowded = {} if limits is None or not rows else _crowded(store, limits, Counter(map(_KEY, rows)))
+    if limits is None:
+        return {}
+    wanted = Counter(map(_KEY, rows))
+    unsure = store.plenty.unsure(wanted)
+    crowded = _crowded(store, limits, wanted, unsure) if unsure else {}
     if not crowded:
         return {}
     ids = [_ID(row) for row in rows if _KEY(row) in crowded]
@@ -48,21 +53,20 @@ def refusals(store: Store, deliveries: Sequence[Delivery], rows: Sequence[Row]) 
     return refused
 
 
-def _crowded(store: Store, limits: BacklogLimits, wanted: Mapping[int, int]) -> dict[int, tuple[int, bool]]:
-    """The origins that have no room for so many; how many are live of each, and whether it ever accepted any."""
-    # The tighter one of the two that an origin may be held to.
-    least = tightest(limits, accepted=False)
-    if least is None:
-        return {}
-    # Whoever has no more than this has room for any of them, and is not worth a row.
-    spare = least[1] - max(wanted.values())
-    strangers = dict.fromkeys(wanted if spare < 0 else (), (0, False))
-    filled = {key: (live, accepted_at > 0) for key, live, accepted_at in _read(store, _FILLED, wanted, spare)}
+def _crowded(
+    store: Store, limits: BacklogLimits, wanted: Mapping[int, int], unsure: Collection[int]
+) -> dict[int, tuple[int, bool]]:
+    """Those of these that have no room for so many; how many are live of each, and whether it ever accepted any."""
+    known = {key: (live, accepted_at > 0) for key, live, accepted_at in _read(store, _STANDING, unsure)}
     crowded = {}
-    for key, (live, accepted) in (strangers | filled).items():
+    for key in unsure:
+        live, accepted = known.get(key, (0, False))
         holds = tightest(limits, accepted=accepted)
-        if holds is not None and live + wanted[key] > holds[1]:
+        spare = (sys.maxsize if holds is None else holds[1]) - live - wanted[key]
+        if spare < 0:
             crowded[key] = live, accepted
+        else:
+            store.plenty.learn(key, spare)
     return crowded
 
 
@@ -70,8 +74,9 @@ def refusal_of(store: Store, delivery: Delivery) -> Refusal | None:
     """Why one more finds no room, in a transaction; None if it does."""
     if store.limits is None:
         return None
-    key = (origin_key(delivery.origin),)
-    rows = store.fetch("SELECT live, accepted_at FROM origin WHERE origin_key = ?", key)
+    key = origin_key(delivery.origin)
+    store.plenty.forget(key)
+    rows = store.fetch("SELECT live, accepted_at FROM origin WHERE origin_key = ?", (key,))
     live, accepted_at = rows[0] if rows else (0, 0)
     return refusal(store.limits, delivery.origin, accepted=accepted_at > 0, live=live, owned=_owned(store, delivery))
 
@@ -84,9 +89,9 @@ def _owned(store: Store, delivery: Delivery) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-def _read(store: Store, statement: str, values: Collection[Any], *before: Any) -> Iterator[Any]:
-    """What a statement says of all these values, some at a time; it names others ``before`` them."""
+def _read(store: Store, statement: str, values: Collection[Any]) -> Iterator[Any]:
+    """What a statement says of all these values, some at a time."""
     given = list(values)
     for start in range(0, len(given), _AT_ONCE):
         part = given[start : start + _AT_ONCE]
-        yield from store.fetch(statement % ", ".join("?" * len(part)), [*before, *part])
+        yield from store.fetch(statement % ", ".join("?" * len(part)), part)

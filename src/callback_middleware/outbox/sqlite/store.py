@@ -14,6 +14,7 @@ from callback_middleware.backlog import BacklogLimits
 from callback_middleware.outbox.sqlite.faults import certain, doubt, is_failure, meaning
 from callback_middleware.outbox.sqlite.file import open_writer
 from callback_middleware.outbox.sqlite.ground import Ground
+from callback_middleware.outbox.sqlite.plenty import Plenty
 from callback_middleware.retry import RetryPolicy
 
 
@@ -25,6 +26,7 @@ class Store:
         connection: In autocommit mode: what is not in a :meth:`transaction` commits by itself.
         ground: Says what time it is.
         limits: How many deliveries may be live; None for as many as come.
+        plenty: Where many more find room.
         cursor: The origin that was claimed from last; where the next claim goes on.
         next_due: When something that was not due comes due, as far as the last claim saw; None for nothing.
     """
@@ -35,6 +37,7 @@ class Store:
         self.log = f"{os.path.realpath(path)}-wal"
         self.ground = ground
         self.limits = limits
+        self.plenty = Plenty()
         self.connection = open_writer(path)
         self.cursor = 0
         self.next_due: int | None = None
