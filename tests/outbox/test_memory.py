@@ -161,7 +161,7 @@ async def lines_run(work: Callable[[], Any]) -> int:
 
 async def work_of_a_claim(deliveries: list[Delivery], busy: dict[str, int]) -> int:
     """The lines of Python that one claim of two deliveries runs, with these in the outbox before."""
-    outbox = MemoryOutbox(clock=VirtualClock())
+    outbox = MemoryOutbox(clock=VirtualClock(), backlog=None)
     await outbox.put(Batch(deliveries))
     await outbox.put(Batch([delivery(10**6, origin=THERE), delivery(10**6 + 1, origin="https://else.example:443")]))
     claims: list[Claim] = []
@@ -190,7 +190,7 @@ async def test_what_is_due_of_a_saturated_origin_costs_a_claim_nothing() -> None
 
 
 def test_threads_put_and_claim_at_once_and_nothing_is_lost_or_doubled() -> None:
-    outbox = MemoryOutbox(clock=VirtualClock())
+    outbox = MemoryOutbox(clock=VirtualClock(), backlog=None)
     delivered: list[object] = []
 
     async def put_and_claim(start: int) -> None:
