@@ -70,10 +70,11 @@ class CurrentAttempt(Progress):
 
     def stay_at(self, address: Address) -> None:
         """Give back the places at all other addresses."""
-        for other in self.places:
-            if other != address:
-                self.occupancy.leave(other)
-        self.places = [address]
+        if len(self.places) > 1:
+            for other in self.places:
+                if other != address:
+                    self.occupancy.leave(other)
+            self.places = [address]
 
     def check_room(self) -> None:
         """Raise ``AddressBusy`` if it did not get as far as a connection, and at a full address it might have."""

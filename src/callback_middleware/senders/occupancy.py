@@ -56,7 +56,8 @@ class Occupancy:
         elif occupied.inside >= self._most:
             return False
         occupied.inside += 1
-        occupied.outside = max(occupied.outside - 1, 0)
+        if occupied.outside:
+            occupied.outside -= 1
         return True
 
     def leave(self, address: Address) -> None:
