@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
@@ -151,11 +152,14 @@ async def lines_run(work: Callable[[], Any]) -> int:
         return count
 
     before = sys.gettrace()
+    # What other tests have left behind is not to be finalized now.
+    gc.disable()
     sys.settrace(count)
     try:
         await work()
     finally:
         sys.settrace(before)
+        gc.enable()
     return lines
 
 
