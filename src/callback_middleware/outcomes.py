@@ -86,7 +86,7 @@ Outcome: TypeAlias = Accepted | Rejected | Unreachable | TimedOut | Blocked
 
 
 class AddressBusy(Exception):
-    """There was no attempt, and so there is no outcome: enough attempts are under way to the receiver's address.
+    """There was no attempt, and so there is no outcome: enough are under way to that address, or it wants no more now.
 
     Nobody failed, and none of the delivery's attempts is charged.
 

@@ -241,8 +241,8 @@ class Sender(Protocol):
         No redirect is followed, no cookie kept, no proxy taken from the environment, no content decoded.
 
         Raises:
-            AddressBusy: Nothing was sent, because enough attempts are under way to the receiver's address. The
-                delivery goes back with all its attempts, and is due again when the exception says.
+            AddressBusy: Nothing was sent, because enough attempts are under way to the receiver's address, or as many
+                as it wants were made. The delivery goes back with all its attempts, and is due again when the exception says.
         """
         ...
 
