@@ -242,7 +242,8 @@ class Sender(Protocol):
 
         Raises:
             AddressBusy: Nothing was sent, because enough attempts are under way to the receiver's address, or as many
-                as it wants were made. The delivery goes back with all its attempts, and is due again when the exception says.
+                as it wants were made. The delivery goes back with all its attempts, and is due again when the
+                exception says.
         """
         ...
 
