@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Final
 
 from callback_middleware.backlog import BacklogLimits
@@ -19,6 +18,7 @@ from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
 from callback_middleware.outbox.sqlite.jobs import Job, News
 from callback_middleware.outbox.sqlite.mounts import has_room
+from callback_middleware.outbox.sqlite.orders import Orders
 from callback_middleware.outbox.sqlite.store import Store
 
 logger = logging.getLogger("callback_middleware")
@@ -70,7 +70,7 @@ class Writer:
         self._news = news
         self._housekeeping = housekeeping
         self._limits = limits
-        self._orders: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._orders = Orders()
         # Held while an order is given: none comes after the last.
         self._giving = threading.Lock()
         self._closing = self._over = False
@@ -137,12 +137,9 @@ class Writer:
         self._dozing = True
         pause = self._pause()
         self._dozing = pause is None or pause > LOOK
-        try:
-            order = self._orders.get(timeout=pause)
-        except Empty:
-            order = self._between
+        order = self._orders.take(pause)
         self._dozing = False
-        order()
+        (order or self._between)()
 
     def _pause(self) -> float | None:
         """Seconds until something is to be done without an order; None for never."""
@@ -226,8 +223,8 @@ class Writer:
         # A small write finds room in the log that is there already, on a disk that has none for the next.
         if self.outage is None or (self._full and not has_room(self._path.parent, ROOM)):
             return
-        self.outage = None
         logger.warning("the outbox %s works again", self._path)
+        self.outage = None
         self._news.tell_all()
 
     def _between(self) -> None:
