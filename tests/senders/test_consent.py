@@ -226,6 +226,18 @@ async def test_of_too_many_the_oldest_answer_is_forgotten(clock: VirtualClock) -
     assert len(receiver.asked) == 4
 
 
+async def test_one_that_was_asked_again_is_not_the_oldest(clock: VirtualClock) -> None:
+    receiver = Receiver(clock, *[CONSENTS] * 5)
+    sender = asking(receiver, remembered=2)
+    for host in ("a", "b"):
+        await send(sender, delivery(f"https://{host}.example/"))
+    clock.advance(timedelta(days=1))
+    for host in ("a", "c", "a"):
+        await send(sender, delivery(f"https://{host}.example/"))
+
+    assert len(receiver.asked) == 4
+
+
 async def test_closing_it_closes_the_sender_behind_it(clock: VirtualClock) -> None:
     receiver = Receiver(clock)
 
