@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from callback_middleware import SQLiteOutbox
 from callback_middleware.backlog import BacklogLimits
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.store import Store
+from callback_middleware.outbox.sqlite.writer import Writer
 from callback_middleware.testing import VirtualClock
 from callback_middleware.testing.contracts.setting import OutboxSetting
 
@@ -41,6 +45,33 @@ class SQLiteSetting(OutboxSetting):
         """The open file, in the test's own thread."""
         with closing(Store(path, Ground.of(clock), backlog)) as store:
             yield store
+
+
+class WriterTurns:
+    """Hears of every turn of a writer's thread. A loop that spins to look for what it does would keep it waiting."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._turned = threading.Condition()
+        turn = Writer._turn
+
+        def turn_and_tell(writer: Writer) -> None:
+            turn(writer)
+            with self._turned:
+                self._turned.notify_all()
+
+        monkeypatch.setattr(Writer, "_turn", turn_and_tell)
+
+    async def until(self, true: Callable[[], object]) -> None:
+        """Wait for what a turn of the thread makes true."""
+        await anyio.to_thread.run_sync(self._until, true)
+
+    def _until(self, true: Callable[[], object]) -> None:
+        with self._turned:
+            if self._turned.wait_for(true, timeout=30):
+                return
+        frames = sys._current_frames()
+        stacks = [traceback.format_stack(frames[each.ident]) for each in threading.enumerate() if each.ident in frames]
+        pytest.fail("the writer's thread never made it true; all threads:\n" + "\n".join(map("".join, stacks)))
 
 
 class HoldUp:

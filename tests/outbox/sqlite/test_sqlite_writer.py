@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from sqlite_setting import SQLiteSetting, stored
+from sqlite_setting import SQLiteSetting, WriterTurns, stored
 
 from callback_middleware import SQLiteOutbox
 from callback_middleware.errors import DeliveryNotFound, OutboxError, OutboxUnavailable, OutboxUncertain
@@ -49,6 +49,13 @@ class Disk:
         return Connection(path, **settings)
 
 
+async def loop_until(true: Callable[[], object]) -> None:
+    """Wait for what another task of this loop makes true."""
+    with anyio.fail_after(30):
+        while not true():
+            await anyio.lowlevel.checkpoint()
+
+
 class TestOutage(SQLiteSetting):
     @pytest.fixture
     def disk(self, monkeypatch: pytest.MonkeyPatch) -> Disk:
@@ -57,17 +64,16 @@ class TestOutage(SQLiteSetting):
         monkeypatch.setattr(writer, "PROBE", 0.02)
         return disk
 
+    @pytest.fixture
+    def turns(self, monkeypatch: pytest.MonkeyPatch) -> WriterTurns:
+        return WriterTurns(monkeypatch)
+
     async def fail(self, outbox: SQLiteOutbox, clock: VirtualClock, kind: type[OutboxError]) -> None:
         with pytest.raises(kind):
             await self.put(outbox, self.delivery(clock))
 
-    async def until(self, true: Callable[[], object]) -> None:
-        with anyio.fail_after(30):
-            while not true():
-                await anyio.lowlevel.checkpoint()
-
     async def test_a_put_that_fails_is_an_outage_until_the_file_works_again(
-        self, outbox: SQLiteOutbox, clock: VirtualClock, disk: Disk
+        self, outbox: SQLiteOutbox, clock: VirtualClock, disk: Disk, turns: WriterTurns
     ) -> None:
         await self.put(outbox, self.delivery(clock))
         assert outbox.outage is None
@@ -76,7 +82,7 @@ class TestOutage(SQLiteSetting):
         await self.fail(outbox, clock, OutboxUnavailable)
         during = outbox.outage
         disk.code = None
-        await self.until(lambda: outbox.outage is None)
+        await turns.until(lambda: outbox.outage is None)
 
         assert during is not None
         assert "free space" in str(during)
@@ -96,7 +102,12 @@ class TestOutage(SQLiteSetting):
         disk.code = None
 
     async def test_an_outage_is_told_once_and_so_is_its_end(
-        self, outbox: SQLiteOutbox, clock: VirtualClock, disk: Disk, caplog: pytest.LogCaptureFixture
+        self,
+        outbox: SQLiteOutbox,
+        clock: VirtualClock,
+        disk: Disk,
+        turns: WriterTurns,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         caplog.set_level(logging.INFO, "callback_middleware")
         for _ in range(2):
@@ -104,9 +115,9 @@ class TestOutage(SQLiteSetting):
             for _ in range(3):
                 await self.fail(outbox, clock, OutboxUnavailable)
             refused = disk.refused
-            await self.until(lambda: disk.refused > refused + 2)  # noqa: B023 - called at once
+            await turns.until(lambda: disk.refused > refused + 2)  # noqa: B023 - called at once
             disk.code = None
-            await self.until(lambda: outbox.outage is None)
+            await turns.until(lambda: outbox.outage is None)
 
         told = [(record.levelno, record.getMessage().split(":")[0]) for record in caplog.records]
         name = f"the outbox {outbox._path}"
@@ -123,7 +134,7 @@ class TestOutage(SQLiteSetting):
         with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(outbox.wait, HOUR)
-                await self.until(outbox._session.newsroom.awaited)
+                await loop_until(outbox._session.newsroom.awaited)
                 disk.code = None
 
         assert outbox.outage is None
@@ -234,7 +245,7 @@ class TestOutage(SQLiteSetting):
             other.execute("BEGIN IMMEDIATE")
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.put, outbox, self.delivery(clock))
-                await self.until(lambda: outbox._session.desk()._away)
+                await loop_until(lambda: outbox._session.desk()._away)
                 other.execute("COMMIT")
 
         assert stored(path) == 2
