@@ -66,6 +66,17 @@ class Outbox(Protocol):
         """What it fails with while it is known to be down; None while it is not. A flag: no I/O, no waiting."""
         ...
 
+    async def start(self) -> None:
+        """Look whether it can be used, when an application or a worker starts, before anything is asked of it.
+
+        It may be called again, on any event loop. An outbox that is merely out of reach is no reason not to start.
+
+        Raises:
+            ConfigurationError: What will not mend by itself: a schema that is older than this library, with the command
+                that brings it up to date, or one that is newer.
+        """
+        ...
+
     async def put(self, batch: Batch) -> PutReport:
         """Store a batch whole. An id that is known changes nothing, whatever its state.
 
