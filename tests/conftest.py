@@ -13,6 +13,8 @@ from hypothesis import settings
 from callback_middleware import EgressPolicy, MemoryOutbox
 from callback_middleware.senders import interfaces
 
+pytest_plugins = ["postgres_server"]
+
 # A slow machine is no bug: time is for benchmarks.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
