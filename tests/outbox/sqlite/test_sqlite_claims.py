@@ -14,11 +14,12 @@ from sqlite_setting import SQLiteSetting, ask
 from callback_middleware import SQLiteOutbox
 from callback_middleware.delivery import Claim, Delivered, Released, Retry, Settlement
 from callback_middleware.destinations import Origin
+from callback_middleware.outbox.columns import origin_key
 from callback_middleware.outbox.sqlite import claims
 from callback_middleware.outbox.sqlite.claims import MOST_CLAIMED, MOST_WOKEN, unclaim
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.puts import put_all
-from callback_middleware.outbox.sqlite.rows import instant, origin_key
+from callback_middleware.outbox.sqlite.rows import instant
 from callback_middleware.outbox.sqlite.settles import settle
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.ports import Batch

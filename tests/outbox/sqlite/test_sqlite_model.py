@@ -21,12 +21,13 @@ from callback_middleware.backlog import BacklogLimits, claimable, is_newcomer, r
 from callback_middleware.delivery import Claim, Dead, Delivered, Delivery, Fence, Released, Retry, Settlement, Verdict
 from callback_middleware.destinations import Origin
 from callback_middleware.errors import DeliveryNotFound
+from callback_middleware.outbox.columns import origin_key
 from callback_middleware.outbox.sqlite import changes, claims
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.pruning import prune
 from callback_middleware.outbox.sqlite.puts import put_all
 from callback_middleware.outbox.sqlite.reading import read_counts, read_delivery
-from callback_middleware.outbox.sqlite.rows import instant, origin_key
+from callback_middleware.outbox.sqlite.rows import instant
 from callback_middleware.outbox.sqlite.settles import settle
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.ports import Batch, PutReport

@@ -9,12 +9,13 @@ from sqlite_setting import SQLiteSetting
 
 from callback_middleware.backlog import BacklogLimits
 from callback_middleware.delivery import Claim, Dead, Delivered, Settlement, Verdict
+from callback_middleware.outbox.columns import origin_key
 from callback_middleware.outbox.sqlite import claims
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.newcomers import newcomers
 from callback_middleware.outbox.sqlite.pruning import AT_ONCE, prune
 from callback_middleware.outbox.sqlite.puts import put_all
-from callback_middleware.outbox.sqlite.rows import instant, origin_key
+from callback_middleware.outbox.sqlite.rows import instant
 from callback_middleware.outbox.sqlite.settles import settle
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.ports import Batch

@@ -10,8 +10,8 @@ from sqlite_setting import SQLiteSetting, ask
 
 from callback_middleware import SQLiteOutbox
 from callback_middleware.delivery import Claim, Dead, Delivered, Fence, Released, Retry, Settlement, Verdict
+from callback_middleware.outbox.outcomes import KEPT_OF_A_BODY
 from callback_middleware.outbox.sqlite import claims
-from callback_middleware.outbox.sqlite.outcomes import KEPT_OF_A_BODY
 from callback_middleware.outbox.sqlite.puts import put_all
 from callback_middleware.outbox.sqlite.results import Ended, finish
 from callback_middleware.outbox.sqlite.rows import instant

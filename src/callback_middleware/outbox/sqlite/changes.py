@@ -10,9 +10,9 @@ from uuid import UUID
 
 from callback_middleware.delivery import Delivery
 from callback_middleware.destinations import Origin
+from callback_middleware.outbox.columns import microseconds
 from callback_middleware.outbox.sqlite.reading import not_found, read_delivery
 from callback_middleware.outbox.sqlite.results import Ended, finish
-from callback_middleware.outbox.sqlite.rows import microseconds
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.states import Event, advance
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from callback_middleware.outbox.columns import microseconds
 from callback_middleware.outbox.sqlite.faults import PATIENCE
 from callback_middleware.outbox.sqlite.pruning import prune
-from callback_middleware.outbox.sqlite.rows import microseconds
 from callback_middleware.outbox.sqlite.store import Store
 
 logger = logging.getLogger("callback_middleware")

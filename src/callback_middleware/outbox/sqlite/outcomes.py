@@ -1,28 +1,15 @@
-"""Outcomes of attempts, as columns. Of an answer's body its beginning is kept: what operators look at."""
+"""Attempts as rows, and rows as attempts."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Final, assert_never
+from typing import Final
 from uuid import UUID
 
-from callback_middleware.outbox.sqlite.rows import Row, instant, microseconds, storable, time_at
-from callback_middleware.outcomes import (
-    Accepted,
-    Answer,
-    Attempt,
-    Blocked,
-    Outcome,
-    Phase,
-    Rejected,
-    TimedOut,
-    Unreachable,
-)
-
-KEPT_OF_A_BODY: Final = 1024
-"""Bytes."""
+from callback_middleware.outbox.columns import microseconds, storable
+from callback_middleware.outbox.outcomes import outcome_columns, outcome_of
+from callback_middleware.outbox.sqlite.rows import Row, instant, time_at
+from callback_middleware.outcomes import Attempt
 
 ATTEMPT_COLUMNS: Final = (
     *("delivery", "fence", "run", "number", "started_at", "duration"),
@@ -36,7 +23,7 @@ def attempt_row(seq: int, fence: int, attempt: Attempt) -> Row:
         *(seq, fence, attempt.run, attempt.number),
         instant(attempt.started_at),
         microseconds(attempt.duration),
-        *_outcome_columns(attempt.outcome),
+        *outcome_columns(attempt.outcome),
         storable(attempt.mismatch) or None,
     )
 
@@ -50,45 +37,6 @@ def attempt_of(delivery: UUID, row: Row) -> Attempt:
         number=number,
         started_at=time_at(started_at),
         duration=timedelta(microseconds=duration),
-        outcome=_outcome(kind, status, {} if detail is None else json.loads(detail), body),
+        outcome=outcome_of(kind, status, detail, body),
         mismatch=mismatch or "",
     )
-
-
-def _outcome_columns(outcome: Outcome) -> tuple[str, int | None, str | None, bytes | None]:
-    match outcome:
-        case Accepted(answer) | Rejected(answer):
-            kind = "accepted" if isinstance(outcome, Accepted) else "rejected"
-            shown: dict[str, Any] = {}
-            if answer.headers:
-                shown["headers"] = list(answer.headers)
-            if answer.truncated or len(answer.body) > KEPT_OF_A_BODY:
-                shown["truncated"] = True
-            return kind, answer.status, _text(shown), answer.body[:KEPT_OF_A_BODY]
-        case Unreachable(phase, detail):
-            return "unreachable", None, _text({"phase": phase, "detail": detail}), None
-        case TimedOut(phase):
-            return "timed out", None, _text({"phase": phase}), None
-        case Blocked(rule, how_to_allow):
-            return "blocked", None, _text({"rule": rule, "how_to_allow": how_to_allow}), None
-        case _:
-            assert_never(outcome)
-
-
-def _outcome(kind: str, status: int | None, shown: dict[str, Any], body: bytes | None) -> Outcome:
-    match kind:
-        case "unreachable":
-            return Unreachable(Phase(shown["phase"]), shown["detail"])
-        case "timed out":
-            return TimedOut(Phase(shown["phase"]))
-        case "blocked":
-            return Blocked(shown["rule"], shown["how_to_allow"])
-        case _:
-            headers = tuple((name, value) for name, value in shown.get("headers", ()))
-            answer = replace(Answer(status or 0, headers, body or b""), truncated=shown.get("truncated", False))
-            return Accepted(answer) if kind == "accepted" else Rejected(answer)
-
-
-def _text(shown: dict[str, Any]) -> str | None:
-    # In ASCII, which holds even what is half a character: whatever a receiver says, its attempt is kept.
-    return json.dumps(shown, separators=(",", ":")) if shown else None

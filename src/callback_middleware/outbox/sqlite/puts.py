@@ -12,10 +12,11 @@ from uuid import UUID
 from callback_middleware.backlog import Refusal
 from callback_middleware.delivery import Delivery
 from callback_middleware.errors import OutboxError
+from callback_middleware.outbox.columns import microseconds
 from callback_middleware.outbox.dedupe import REMEMBERED_FOR
 from callback_middleware.outbox.sqlite.faults import doubt, is_failure
 from callback_middleware.outbox.sqlite.room import refusal_of, refusals
-from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row, delivery_row, instant, microseconds
+from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row, delivery_row, instant
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.outbox.sqlite.subscribing import end, subscribe, subscribed
 from callback_middleware.ports import Batch, PutReport

@@ -11,7 +11,8 @@ from uuid import UUID
 
 from callback_middleware.backlog import BacklogLimits, Refusal, refusal, tightest
 from callback_middleware.delivery import Delivery
-from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row, origin_key
+from callback_middleware.outbox.columns import origin_key
+from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row
 from callback_middleware.outbox.sqlite.store import Store
 
 _AT_ONCE: Final = 500

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from callback_middleware.delivery import Delivery
-from callback_middleware.destinations import Origin
+from callback_middleware.outbox.columns import microseconds, origin_key, pairs_of, pairs_text, tags_of, tags_text
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.states import State
 from callback_middleware.subscription import Subscription, SubscriptionKey, SubscriptionVersion
 
 Row: TypeAlias = tuple[Any, ...]
-Pairs: TypeAlias = Sequence[tuple[str, str]]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_SECONDS_OF_A_DAY: Final = 86_400
-_MICROSECONDS: Final = 1_000_000
 
 DELIVERY_COLUMNS: Final = (
     *("id", "operation", "callback", "method", "url", "origin", "origin_key", "headers", "body"),
@@ -35,11 +28,6 @@ SUBSCRIPTION_COLUMNS: Final = (
 )
 
 
-def microseconds(duration: timedelta) -> int:
-    """A duration as whole microseconds."""
-    return (duration.days * _SECONDS_OF_A_DAY + duration.seconds) * _MICROSECONDS + duration.microseconds
-
-
 def instant(time: datetime) -> int:
     """A time as whole microseconds since 1970 in UTC."""
     return microseconds(time - EPOCH)
@@ -48,35 +36,6 @@ def instant(time: datetime) -> int:
 def time_at(instant: int) -> datetime:
     """The time, aware, in UTC."""
     return EPOCH + timedelta(microseconds=instant)
-
-
-@lru_cache(maxsize=16_384)
-def origin_key(origin: Origin) -> int:
-    """A signed 64-bit hash: what is claimed in turns is compared by it alone."""
-    return int.from_bytes(blake2b(origin.encode(), digest_size=8).digest(), "big", signed=True)
-
-
-@lru_cache(maxsize=256)
-def _pairs_text(pairs: tuple[tuple[str, str], ...]) -> str | None:
-    return json.dumps(pairs, ensure_ascii=False, separators=(",", ":")) if pairs else None
-
-
-@lru_cache(maxsize=256)
-def _pairs(text: str | None) -> tuple[tuple[str, str], ...]:
-    return () if text is None else tuple((name, value) for name, value in json.loads(text))
-
-
-def _tags_text(tags: Mapping[str, str]) -> str | None:
-    return json.dumps(dict(tags), ensure_ascii=False, separators=(",", ":")) if tags else None
-
-
-def _tags(text: str | None) -> Mapping[str, str]:
-    return {} if text is None else json.loads(text)
-
-
-def storable(text: str) -> str:
-    """A text as it is; if it holds half a surrogate pair, which no database takes, with that spelled out."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def delivery_row(delivery: Delivery, retry: int) -> Row:
@@ -90,7 +49,7 @@ def delivery_row(delivery: Delivery, retry: int) -> Row:
         delivery.url,
         delivery.origin,
         origin_key(delivery.origin),
-        _pairs_text(tuple(delivery.headers)),
+        pairs_text(tuple(delivery.headers)),
         delivery.body,
         instant(delivery.created_at),
         instant(delivery.due_at),
@@ -98,7 +57,7 @@ def delivery_row(delivery: Delivery, retry: int) -> Row:
         retry,
         microseconds(delivery.deadline),
         delivery.dedupe,
-        _tags_text(delivery.tags),
+        tags_text(delivery.tags),
         None if version is None else version.key.key,
         None if version is None else version.key.owner,
         None if version is None else version.generation,
@@ -115,7 +74,7 @@ def delivery_of(row: Row, retry: RetryPolicy, **changing: Any) -> Delivery:
         method=row[3],
         url=row[4],
         origin=row[5],
-        headers=_pairs(row[7]),
+        headers=pairs_of(row[7]),
         body=row[8],
         created_at=time_at(row[9]),
         due_at=changing.pop("due_at", None) or time_at(row[10]),
@@ -123,7 +82,7 @@ def delivery_of(row: Row, retry: RetryPolicy, **changing: Any) -> Delivery:
         retry=retry,
         deadline=timedelta(microseconds=row[13]),
         dedupe=row[14],
-        tags=_tags(row[15]),
+        tags=tags_of(row[15]),
         subscription=version,
         **changing,
     )
@@ -135,12 +94,12 @@ def subscription_row(subscription: Subscription, retry: int, generation: int) ->
     return (
         *(callback, key, owner, generation),
         *(subscription.operation, subscription.method, subscription.url, subscription.origin),
-        _pairs_text(tuple(subscription.headers)),
+        pairs_text(tuple(subscription.headers)),
         instant(subscription.created_at),
         None if subscription.expires_at is None else instant(subscription.expires_at),
         retry,
         microseconds(subscription.deadline),
-        _tags_text(subscription.tags),
+        tags_text(subscription.tags),
     )
 
 
@@ -153,12 +112,12 @@ def subscription_of(row: Row, retry: RetryPolicy) -> Subscription:
         method=row[5],
         url=row[6],
         origin=row[7],
-        headers=_pairs(row[8]),
+        headers=pairs_of(row[8]),
         created_at=time_at(row[9]),
         expires_at=None if row[10] is None else time_at(row[10]),
         retry=retry,
         deadline=timedelta(microseconds=row[12]),
-        tags=_tags(row[13]),
+        tags=tags_of(row[13]),
     )
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, assert_never
 
 from callback_middleware.delivery import Dead, Delivered, Fence, Released, Retry, Settlement
+from callback_middleware.outbox.columns import microseconds, storable
 from callback_middleware.outbox.sqlite.newcomers import accept
 from callback_middleware.outbox.sqlite.outcomes import ATTEMPT_COLUMNS, attempt_row
 from callback_middleware.outbox.sqlite.results import Ended, finish
-from callback_middleware.outbox.sqlite.rows import Row, microseconds, storable
+from callback_middleware.outbox.sqlite.rows import Row
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.outbox.sqlite.subscribing import end
 from callback_middleware.states import Event, State, advance
