@@ -1,0 +1,1 @@
+"""What goes wrong between the processes of a fleet and their PostgreSQL, brought about on purpose."""
