@@ -73,14 +73,6 @@ class Entry:
     change: Change
 
 
-def compile_library(source: Path, *, into: Path, compiler: str = "cc") -> Path:
-    """A library to preload, from one file of C."""
-    library = into / source.with_suffix(".so").name
-    strict = ("-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror")
-    subprocess.run([compiler, *strict, "-o", library, source, "-ldl"], check=True)  # noqa: S603 - a file of ours
-    return library
-
-
 def run_recorded(
     command: Sequence[str | Path], *, recorder: Path, directory: Path, record: Path, beneath: Sequence[Path] = ()
 ) -> Sequence[Entry]:

@@ -6,8 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from changes import Change, Created, Entry, Renamed, Synced, Truncated, Unlinked, Written, compile_library, run_recorded
+from changes import Change, Created, Entry, Renamed, Synced, Truncated, Unlinked, Written, run_recorded
 from disk import Disk
+
+from preloading import compile_library
 
 EVERYTHING = """
 import os, sys, threading
