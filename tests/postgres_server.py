@@ -79,10 +79,10 @@ class DatabaseServer:
     def execute(
         self, statements: str, arguments: Sequence[Any] = (), *, database: str | None = None
     ) -> list[tuple[Any, ...]]:
-        """What came of statements, each a transaction of its own; the rows of the first.
+        """Rows of the first of these statements. They are one transaction.
 
         Args:
-            statements: One, or several, divided by semicolons, if there are no arguments.
+            statements: One; or several, divided by semicolons, if there are no arguments.
             arguments: One for each ``%s``.
             database: Its URL; without it, the one that everybody may connect to.
         """
@@ -236,7 +236,8 @@ def _account() -> dict[str, Any]:
             continue
         return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
     raise PostgresLackingError(
-        "PostgreSQL refuses to run as root, and this machine has no user named " + " or ".join(UNPRIVILEGED)
+        "PostgreSQL refuses to run as root, and this machine has no user named "
+        f"{' or '.join(map(repr, UNPRIVILEGED))}: run the tests as another, or add one of these"
     )
 
 
@@ -261,14 +262,21 @@ def private_postgres(
         server.stop()
 
 
-@pytest.fixture(scope="session")
-def postgres_server() -> Iterator[DatabaseServer]:
-    """One server for all tests; it is not to be restarted: see `private_postgres`."""
+@contextmanager
+def given_or_private_postgres() -> Iterator[DatabaseServer]:
+    """The server that the environment names; where it names none, a private one."""
     if given := os.environ.get(GIVEN):
         yield DatabaseServer(given)
     else:
         with private_postgres() as server:
             yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[DatabaseServer]:
+    """One server for all tests. It is not theirs to restart: `private_postgres` is for those who must."""
+    with given_or_private_postgres() as server:
+        yield server
 
 
 @pytest.fixture
