@@ -93,6 +93,8 @@ class Recorder:
     skips: list[Skip] = field(default_factory=list)
     losses: list[Exception] = field(default_factory=list)
 
+    async def start(self) -> None: ...
+
     async def put(self, batch: Batch) -> PutReport:
         if self.fails is not None:
             raise self.fails

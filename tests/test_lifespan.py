@@ -19,17 +19,15 @@ STOPPED: Message = {"type": "lifespan.shutdown.complete"}
 class Service:
     """Writes down what it is asked, in one list with what the server hears."""
 
-    def __init__(self, happened: list[Any], error: ConfigurationError | None = None) -> None:
+    def __init__(self, happened: list[Any], **errors: ConfigurationError) -> None:
         self.happened = happened
-        self.error = error
+        self.errors = errors
 
     async def prepare(self, scope: Scope) -> None:
-        self.happened.append("prepare")
-        if self.error is not None:
-            raise self.error
+        self._happens("prepare")
 
     async def open(self) -> None:
-        self.happened.append("open")
+        self._happens("open")
 
     def start(self) -> None:
         self.happened.append("start")
@@ -40,8 +38,13 @@ class Service:
     async def aclose(self) -> None:
         self.happened.append("close")
 
+    def _happens(self, what: str) -> None:
+        self.happened.append(what)
+        if what in self.errors:
+            raise self.errors[what]
 
-async def run(app: ASGIApp, error: ConfigurationError | None = None) -> list[Any]:
+
+async def run(app: ASGIApp, **errors: ConfigurationError) -> list[Any]:
     happened: list[Any] = []
     messages = [STARTUP, SHUTDOWN]
 
@@ -52,7 +55,7 @@ async def run(app: ASGIApp, error: ConfigurationError | None = None) -> list[Any
         happened.append(message)
 
     try:
-        await serve_lifespan(Service(happened, error), app, {"type": "lifespan"}, receive, send)
+        await serve_lifespan(Service(happened, **errors), app, {"type": "lifespan"}, receive, send)
     except RuntimeError as raised:
         happened.append(raised)
     return happened
@@ -115,10 +118,21 @@ async def test_where_the_application_serves_no_lifespan_the_middleware_does(app:
 
 
 async def test_a_mistake_in_the_callbacks_stops_the_start_with_its_message() -> None:
-    happened = await run(returns, ConfigurationError("1 error in the application's callbacks"))
+    happened = await run(returns, prepare=ConfigurationError("1 error in the application's callbacks"))
     assert happened == [
         "prepare",
         {"type": "lifespan.startup.failed", "message": "1 error in the application's callbacks"},
+        "close",
+    ]
+
+
+async def test_an_outbox_that_cannot_be_used_as_it_is_stops_the_start_with_its_message() -> None:
+    happened = await run(returns, open=ConfigurationError("its schema is old: callback-middleware migrate"))
+    assert happened == [
+        "prepare",
+        "open",
+        {"type": "lifespan.startup.failed", "message": "its schema is old: callback-middleware migrate"},
+        "close",
     ]
 
 

@@ -307,6 +307,48 @@ async def test_start_up_says_that_an_outbox_does_not_work_and_serves_what_it_can
     assert says in error
 
 
+class Outdated(MemoryOutbox):
+    """An outbox with a schema that is older than the library, until somebody migrates it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outdated = True
+        self.starts = 0
+
+    async def start(self) -> None:
+        self.starts += 1
+        if self.outdated:
+            raise ConfigurationError("its schema is old: callback-middleware migrate")
+
+
+async def test_an_outbox_with_an_old_schema_stops_the_start_with_the_command_to_run() -> None:
+    async with alive(invoices(outbox=Outdated(), dispatch=False)) as heard:
+        assert heard == [
+            {"type": "lifespan.startup.failed", "message": "its schema is old: callback-middleware migrate"}
+        ]
+
+
+async def test_without_a_lifespan_requests_say_that_the_schema_is_old_until_it_is_not() -> None:
+    outbox = Outdated()
+    async with client_of(invoices(outbox=outbox, dispatch=False)) as client:
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="callback-middleware migrate"):
+                await client.get("/plain")
+        outbox.outdated = False
+        assert (await client.get("/plain")).status_code == 200
+        assert (await client.get("/plain")).status_code == 200
+    assert outbox.starts == 3
+
+
+async def test_an_outbox_that_was_started_is_not_started_again_by_the_first_request() -> None:
+    outbox = Outdated()
+    outbox.outdated = False
+    app = invoices(outbox=outbox, dispatch=False)
+    async with alive(app), client_of(app) as client:
+        assert (await client.get("/plain")).status_code == 200
+    assert outbox.starts == 1
+
+
 async def test_start_up_names_the_callbacks_that_nobody_will_ever_send(caplog: pytest.LogCaptureFixture) -> None:
     router = APIRouter()
 

@@ -83,7 +83,7 @@ class Outbox:
     async def _unused(self, *arguments: Any, **named: Any) -> Any:
         raise AssertionError
 
-    claim = extend = settle = wait = aclose = _unused
+    start = claim = extend = settle = wait = aclose = _unused
 
 
 def subscribed(callback: str = "invoice_paid") -> Outbox:

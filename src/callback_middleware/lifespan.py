@@ -24,7 +24,7 @@ class Service(Protocol):
         ...
 
     async def open(self) -> None:
-        """Try what it will need. It raises nothing: an application serves what it can."""
+        """Try what it will need. Raises :class:`ConfigurationError` for what will not mend by itself, and no more."""
         ...
 
     def start(self) -> None:
@@ -45,11 +45,12 @@ async def serve_lifespan(service: Service, app: ASGIApp, scope: Scope, receive: 
     startup = await receive()
     try:
         await service.prepare(scope)
+        await service.open()
     except ConfigurationError as error:
         logger.error("%s", error)  # noqa: TRY400 - the sentence helps the developer; our own frames would not
         await send({"type": "lifespan.startup.failed", "message": str(error)})
+        await service.aclose()
         return
-    await service.open()
     session = _Session(service, startup, receive, send)
     try:
         await app(scope, session.receive, session.send)

@@ -30,12 +30,12 @@ from callback_middleware.isolation import ReceiverLimits
 from callback_middleware.lifespan import serve_lifespan
 from callback_middleware.outbox.memory import MemoryOutbox
 from callback_middleware.ports import Batch, Clock, Observer, Outbox, Sender, Signer
-from callback_middleware.putting import PUT_TIMEOUT, put
+from callback_middleware.putting import PUT_TIMEOUT, put, start
 from callback_middleware.recording import CaptureLimits
 from callback_middleware.responder import respond
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.senders.httpx import HttpxSender
-from callback_middleware.sources.discovery import Directory, discover
+from callback_middleware.sources.discovery import Directory, announce, discover
 from callback_middleware.sources.wrappers import routed
 from callback_middleware.staging import SCOPE_KEY, Callbacks, Catalogue, DeclaredAnswers
 
@@ -154,6 +154,7 @@ class CallbackMiddleware:
             capture = self._capture
             if capture is None:
                 await self.prepare(scope)
+                await start(self._parts.outbox)
                 capture = self._composed()
             await respond(capture, self.app, scope, receive, send)
         elif kind == "lifespan":
@@ -170,14 +171,22 @@ class CallbackMiddleware:
             raise self._directory.with_traceback(None)
 
     async def open(self) -> None:
-        """Try the outbox: what is wrong with it is for the log of a start, and not for the first client to find."""
+        """Try the outbox: what is wrong with it is for the log of a start, and not for the first client to find.
+
+        Raises :class:`ConfigurationError` for what will not mend by itself.
+        """
         outbox = self._parts.outbox
         try:
+            await start(outbox)
             await put(outbox, Batch())
+        except ConfigurationError:
+            raise
         except Exception:
             # An outbox that knows itself to be down has said so.
             if outbox.outage is None:
                 logger.exception("callbacks cannot be stored")
+        # It is started: the first request need not.
+        self._composed()
 
     @property
     def outbox(self) -> Outbox:
@@ -247,7 +256,7 @@ class CallbackMiddleware:
                 self._directory = error
                 return
             self._directory = directory
-            _announce(directory)
+            announce(directory)
 
     def _composed(self) -> Capture:
         capture = self._capture
@@ -281,19 +290,3 @@ class _Disabled:
 
 
 _DISABLED: Final = _Disabled()
-
-
-def _announce(directory: Directory) -> None:
-    count = sum(len(operation.callbacks) for operation in directory.operations)
-    level = logging.INFO if count else logging.WARNING
-    logger.log(level, "%d callbacks on %d operations", count, len(directory.operations))
-    for warning in directory.warnings:
-        logger.warning("%s", warning)
-    for operation in directory.operations:
-        for callback in operation.unsendable:
-            logger.warning(
-                "%s → %s: nobody will ever send it: its handler takes no Callbacks, and it declares no payload "
-                "(@deliver(payload=…) or x-callback)",
-                operation,
-                callback,
-            )

@@ -1,4 +1,4 @@
-"""Putting one batch, also where the outbox does not say at first whether it stored it."""
+"""An outbox that takes its time: it is started, and a batch put, and neither is waited for without end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ from callback_middleware.errors import OutboxUncertain
 from callback_middleware.ports import Batch, Outbox, PutReport
 
 PUT_TIMEOUT: Final = 5.0
-"""Seconds that a response, or a job, waits for the outbox."""
+"""Seconds that a start, a response or a job waits for the outbox."""
 
 _UNCERTAIN_PAUSE: Final = 0.05
 """Seconds between two puts of one batch whose first outcome is unknown."""
+
+
+async def start(outbox: Outbox, *, seconds: float = PUT_TIMEOUT) -> None:
+    """Start an outbox. One that does not answer is not waited for any longer: it is out of reach.
+
+    Raises:
+        ConfigurationError: What will not mend by itself.
+    """
+    with anyio.move_on_after(seconds):
+        await outbox.start()
 
 
 async def put(outbox: Outbox, batch: Batch, *, seconds: float = PUT_TIMEOUT) -> PutReport:

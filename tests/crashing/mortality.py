@@ -55,6 +55,9 @@ class MortalOutbox:
     def outage(self) -> OutboxUnavailable | None:
         return self._outbox.outage
 
+    async def start(self) -> None:
+        await self._outbox.start()
+
     async def put(self, batch: Batch) -> PutReport:
         self._doom.at(Moment.BEFORE_PUT)
         if self._doom.comes(Moment.COMMITTING):

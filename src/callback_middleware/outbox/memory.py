@@ -68,6 +68,9 @@ class MemoryOutbox:
         self._rooms: list[_Room] = []
         self._warned = False
 
+    async def start(self) -> None:
+        """Nothing can be wrong with it."""
+
     async def put(self, batch: Batch) -> PutReport:
         now = self._clock.now()
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ from callback_middleware.sources.wrappers import routed
 if TYPE_CHECKING:
     from callback_middleware.sources.routing import Routing
 
-__all__ = ["UNROUTED", "Directory", "Unrouted", "discover"]
+__all__ = ["UNROUTED", "Directory", "Unrouted", "announce", "discover"]
+
+logger = logging.getLogger("callback_middleware")
 
 
 def discover(
@@ -100,6 +103,23 @@ class Directory:
         if "path_params" in scope or self._routing is None:
             return left
         return self._routing.path_params(scope)
+
+
+def announce(directory: Directory) -> None:
+    """Say what was found, what is hardly meant, and which callbacks nobody will ever send."""
+    count = sum(len(operation.callbacks) for operation in directory.operations)
+    level = logging.INFO if count else logging.WARNING
+    logger.log(level, "%d callbacks on %d operations", count, len(directory.operations))
+    for warning in directory.warnings:
+        logger.warning("%s", warning)
+    for operation in directory.operations:
+        for callback in operation.unsendable:
+            logger.warning(
+                "%s → %s: nobody will ever send it: its handler takes no Callbacks, and it declares no payload "
+                "(@deliver(payload=…) or x-callback)",
+                operation,
+                callback,
+            )
 
 
 def _routing(app: object, document: Document | None, findings: Findings, *, strict: bool) -> Routing | None:

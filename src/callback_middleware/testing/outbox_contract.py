@@ -34,12 +34,14 @@ from callback_middleware.testing.contracts.putting import PutContract
 from callback_middleware.testing.contracts.replaying import ReplayContract
 from callback_middleware.testing.contracts.searching import SearchContract
 from callback_middleware.testing.contracts.settling import SettleContract
+from callback_middleware.testing.contracts.starting import StartContract
 from callback_middleware.testing.contracts.subscribing import EndContract, SubscribeContract, SubscriptionsContract
 from callback_middleware.testing.contracts.sweeping import PruneContract, ReplayAllContract
 from callback_middleware.testing.contracts.welcoming import NewcomerContract
 
 
 class OutboxContract(
+    StartContract,
     PutContract,
     BatchContract,
     KeepContract,

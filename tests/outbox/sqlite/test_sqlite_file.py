@@ -108,6 +108,25 @@ class TestFile(SQLiteSetting):
 
         assert path.read_bytes() == before
 
+    async def test_a_file_of_a_newer_version_stops_the_start(self, path: Path, outbox: SQLiteOutbox) -> None:
+        await outbox.start()
+        await outbox.aclose()
+        tell(path, "PRAGMA user_version = 99")
+
+        with pytest.raises(ConfigurationError, match=r"its schema is version 99, .* upgrade callback_middleware"):
+            await outbox.start()
+
+    async def test_a_file_that_is_out_of_reach_stops_no_start(
+        self, path: Path, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        outbox = SQLiteOutbox(path.parent / "missing" / path.name, clock=clock)
+
+        await outbox.start()
+
+        assert "there is no folder" in str(outbox.outage)
+        assert "there is no folder" in caplog.text
+        await outbox.aclose()
+
     def test_another_applications_database_is_refused_and_not_changed(self, path: Path) -> None:
         tell(path, "CREATE TABLE users (name)", "INSERT INTO users VALUES ('them')")
         before = path.read_bytes()

@@ -15,10 +15,11 @@ from callback_middleware.backlog import BACKLOG, BacklogLimits
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import Claim, Fence, Settlement
 from callback_middleware.destinations import Origin
-from callback_middleware.errors import ConfigurationError, OutboxUnavailable
+from callback_middleware.errors import ConfigurationError, OutboxError, OutboxUnavailable
 from callback_middleware.outbox.sqlite import claims, settles
 from callback_middleware.outbox.sqlite.claims import Claimed
 from callback_middleware.outbox.sqlite.desk import PATIENCE
+from callback_middleware.outbox.sqlite.faults import NewerFile
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
 from callback_middleware.outbox.sqlite.log import Log
@@ -89,6 +90,20 @@ class SQLiteOutbox(Log):
     @property
     def outage(self) -> OutboxUnavailable | None:
         return self._session.outage
+
+    async def start(self) -> None:
+        """Open the file, and bring it up to date. One that cannot be opened is told to the log, and tried again.
+
+        Raises:
+            ConfigurationError: A newer release of this library has written it.
+        """
+        try:
+            await self._session.desk().call(lambda _: None)
+        except NewerFile as error:
+            raise ConfigurationError(*error.args) from error
+        except OutboxError:
+            # The writer has told the log, and is trying again.
+            return
 
     async def put(self, batch: Batch) -> PutReport:
         return await self._session.desk().put(batch)

@@ -32,6 +32,10 @@ _MEANINGS: Final = {
 }
 
 
+class NewerFile(OutboxUnavailable):
+    """A file that a newer release of this library has written. Waiting does not mend that."""
+
+
 def certain(path: Path, problem: str, remedy: str) -> OutboxUnavailable:
     """An error that says which file, what happened and what to do; nothing was stored."""
     return OutboxUnavailable(f"the outbox {path} is out of reach: {problem}; {remedy}")

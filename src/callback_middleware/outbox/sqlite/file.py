@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from callback_middleware.outbox.sqlite import migrations
-from callback_middleware.outbox.sqlite.faults import PATIENCE, certain, primary_code
+from callback_middleware.outbox.sqlite.faults import PATIENCE, NewerFile, certain, primary_code
 from callback_middleware.outbox.sqlite.mounts import NETWORK, PASSING, file_system
 
 logger = logging.getLogger("callback_middleware")
@@ -159,11 +159,8 @@ def _check_version(path: Path, connection: sqlite3.Connection) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     known = len(migrations.steps())
     if version > known:
-        raise certain(
-            path,
-            f"its schema is version {version}, and this library knows {known}",
-            "upgrade callback_middleware to the release that wrote it",
-        )
+        problem = f"its schema is version {version}, and this library knows {known}"
+        raise NewerFile(*certain(path, problem, "upgrade callback_middleware to the release that wrote it").args)
     return int(version)
 
 
