@@ -487,7 +487,9 @@ def test_appended_query_parameters_follow_those_that_are_there() -> None:
 def test_it_needs_no_more_than_what_it_uses() -> None:
     assert parse_destination("{$request.query.u}/x").needs == Needs()
     assert parse_destination("{$request.query.u}#{$request.body#/x}").needs == Needs()
-    assert parse_destination("{$request.query.u}?x={$response.body#/x}").needs == Needs(response_body=True)
+    assert parse_destination("{$request.query.u}?x={$response.body#/x}").needs == Needs(
+        response_body=True, response=True
+    )
     assert parse_destination("https://{$request.body#/h}/", dynamic_host=True).needs == Needs(request_body=True)
 
 

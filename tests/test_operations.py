@@ -32,9 +32,9 @@ def compiled(name: str = "paid", **changes: Any) -> Callback:
 def test_it_needs_what_its_parts_need() -> None:
     assert compiled().needs == Needs()
     assert compiled(expression="{$request.body#/url}").needs == Needs(request_body=True)
-    assert compiled(payload={"a": "$response.body#/a"}).needs == Needs(response_body=True)
+    assert compiled(payload={"a": "$response.body#/a"}).needs == Needs(response_body=True, response=True)
     assert compiled(headers={"x-id": "{$request.body#/id}"}).needs == Needs(request_body=True)
-    assert compiled(payload=lambda exchange: {}).needs == Needs(request_body=True, response_body=True)
+    assert compiled(payload=lambda exchange: {}).needs == Needs(request_body=True, response_body=True, response=True)
 
 
 def test_an_operation_needs_what_any_of_its_callbacks_needs() -> None:

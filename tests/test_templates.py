@@ -145,7 +145,7 @@ def test_something_that_is_no_json_is_a_constant() -> None:
     ("template", "needs"),
     [
         ({"a": "$request.body#/id"}, Needs(request_body=True)),
-        (["$response.body", {"x": "{$request.body#/id}"}], Needs(request_body=True, response_body=True)),
+        (["$response.body", {"x": "{$request.body#/id}"}], Needs(request_body=True, response_body=True, response=True)),
         ({"a": "$method", "b": ["$request.header.x-id"]}, Needs()),
         ({"$literal": "$request.body"}, Needs()),
         (None, Needs()),

@@ -27,7 +27,7 @@ from callback_middleware.templates import (
 PayloadFunction: TypeAlias = Callable[[Exchange], object]
 
 #: A payload function may look at anything, so everything is captured for it.
-_EVERYTHING = Needs(request_body=True, response_body=True)
+_EVERYTHING = Needs(request_body=True, response_body=True, response=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,15 +22,27 @@ _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,17}")
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What must be captured for an expression beyond the request line and headers. ``a | b`` is what both need."""
+    """What must be captured for an expression beyond the request line and headers. ``a | b`` is what both need.
+
+    Attributes:
+        request_body: The request's body.
+        response_body: The response's body.
+        response: Anything of the response, its status or a header included: it cannot be evaluated before there is one.
+    """
 
     request_body: bool = False
     response_body: bool = False
+    response: bool = False
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(self.request_body or other.request_body, self.response_body or other.response_body)
+        return Needs(
+            self.request_body or other.request_body,
+            self.response_body or other.response_body,
+            self.response or other.response,
+        )
 
     def __bool__(self) -> bool:
+        """Whether a body must be captured."""
         return self.request_body or self.response_body
 
 
@@ -193,15 +205,24 @@ class FirstOf:
 Reference: TypeAlias = RequestUrl | Method | StatusCode | Header | Query | Path | Body | FirstOf
 
 
+def _single(reference: Reference) -> Sequence[Reference]:
+    return reference.candidates if isinstance(reference, FirstOf) else [reference]
+
+
 def _bodies(reference: Reference) -> list[Body]:
-    candidates = reference.candidates if isinstance(reference, FirstOf) else [reference]
-    return [candidate for candidate in candidates if isinstance(candidate, Body)]
+    return [candidate for candidate in _single(reference) if isinstance(candidate, Body)]
+
+
+def _is_of_response(reference: Reference) -> bool:
+    if isinstance(reference, Header | Body):
+        return reference.side is Side.RESPONSE
+    return isinstance(reference, StatusCode)
 
 
 def needs_of(reference: Reference) -> Needs:
     """What must be captured for a reference."""
     sides = {body.side for body in _bodies(reference)}
-    return Needs(Side.REQUEST in sides, Side.RESPONSE in sides)
+    return Needs(Side.REQUEST in sides, Side.RESPONSE in sides, any(map(_is_of_response, _single(reference))))
 
 
 def why_missing(reference: Reference, exchange: Exchange) -> tuple[Reason, str]:

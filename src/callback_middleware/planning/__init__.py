@@ -12,10 +12,11 @@ from uuid import UUID
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.exchange import Exchange
 from callback_middleware.operations import Callback, Operation
-from callback_middleware.options import SUCCESS, Statuses
+from callback_middleware.options import SUCCESS
 from callback_middleware.planning.depth import deepened, depth_of
 from callback_middleware.planning.plans import Plan, Planned, Skip, SubscriptionPlan, Verb
 from callback_middleware.planning.resolving import declared_payload, resolve, text_of
+from callback_middleware.planning.unanswered import check_unanswered
 from callback_middleware.planning.wanted import (
     Asked,
     ParameterValue,
@@ -39,6 +40,7 @@ __all__ = [
     "WantedEnd",
     "WantedNotification",
     "WantedSubscription",
+    "check_unanswered",
     "drop",
     "due_at",
     "plan",
@@ -51,12 +53,18 @@ _PLACED = (Wanted, WantedSubscription)
 """What is asked for with a destination of its own."""
 
 
-def reads_request(operation: Operation, staged: Iterable[Asked] | None, status: int) -> bool:
-    """Whether planning this, after a response with this status, looks at the request's body."""
+def reads_request(operation: Operation, staged: Iterable[Asked] | None, status: int | None) -> bool:
+    """Whether planning this looks at the request's body.
+
+    Args:
+        operation: The operation that was matched.
+        staged: What the handler asked for; None where those are planned that send themselves.
+        status: The response's; None where there is no response, and none is waited for.
+    """
     callbacks: Iterable[Callback] = operation.automatic
     if staged is not None:
         callbacks = [asked.callback for asked in staged if isinstance(asked, _PLACED)]
-    return bool([one for one in callbacks if one.needs.request_body and status in one.options.on])
+    return bool([one for one in callbacks if one.needs.request_body and (status is None or status in one.options.on)])
 
 
 def plan(
@@ -66,8 +74,9 @@ def plan(
     *,
     egress: EgressPolicy,
     new_id: Callable[[], UUID],
+    unanswered: bool = False,
 ) -> Planned:
-    """Plan one exchange whose response is known.
+    """Plan one exchange.
 
     Args:
         operation: The operation that was matched.
@@ -76,6 +85,8 @@ def plan(
             send themselves do.
         egress: Asked about every destination's text. The address is asked about when connecting.
         new_id: Makes the ids of callbacks that send themselves.
+        unanswered: There is no response, and none is waited for: something else decides whether this is sent. What
+            hangs on one was refused by :func:`check_unanswered`.
     """
     plans: list[Plan] = []
     skips: list[Skip] = []
@@ -84,7 +95,8 @@ def plan(
     ends: list[WantedEnd] = []
     depth = depth_of(exchange)
     for asked in _automatic(operation, new_id) if staged is None else staged:
-        result = _plan_one(operation, exchange, asked, automatic=staged is None, egress=egress)
+        problem = None if unanswered else _status_problem(exchange, asked)
+        result = problem or _plan_one(operation, exchange, asked, automatic=staged is None, egress=egress)
         if depth and not isinstance(result, Unresolved):
             result = deepened(result, depth)
         match result:
@@ -124,13 +136,14 @@ def _plan_one(
         case WantedSubscription():
             return _subscription(operation, exchange, asked, egress=egress)
         case WantedNotification() | WantedEnd():
-            # What the callback says of statuses is about the operations that document it, and this may be another.
-            return _status_problem(exchange, SUCCESS) or asked
+            return asked
         case _:
             assert_never(asked)
 
 
-def _status_problem(exchange: Exchange, on: Statuses) -> Unresolved | None:
+def _status_problem(exchange: Exchange, asked: Asked) -> Unresolved | None:
+    # What a callback says of statuses is about the operations that document it; who notifies may be another.
+    on = asked.callback.options.on if isinstance(asked, _PLACED) else SUCCESS
     status = exchange.response_status
     if status is not None and status in on:
         return None
@@ -141,9 +154,6 @@ def _delivery(
     operation: Operation, exchange: Exchange, wanted: Wanted, *, automatic: bool, egress: EgressPolicy
 ) -> Plan | Unresolved:
     callback = wanted.callback
-    problem = _status_problem(exchange, callback.options.on)
-    if problem is not None:
-        return problem
     resolved = resolve(callback, exchange, wanted.params, egress)
     if isinstance(resolved, Unresolved):
         return resolved
@@ -175,9 +185,6 @@ def _subscription(
     operation: Operation, exchange: Exchange, wanted: WantedSubscription, *, egress: EgressPolicy
 ) -> SubscriptionPlan | Unresolved:
     callback = wanted.callback
-    problem = _status_problem(exchange, callback.options.on)
-    if problem is not None:
-        return problem
     resolved = resolve(callback, exchange, wanted.params, egress)
     if isinstance(resolved, Unresolved):
         return resolved
