@@ -21,6 +21,7 @@ from crashing.rounds import (
 )
 from crashing.seeds import seeds
 from crashing.settings import Moment
+from crashing.stores import InMemory
 
 SEEDS = seeds(4, first=1)
 
@@ -69,7 +70,7 @@ async def test_a_worker_that_stalls_before_it_settles_changes_no_result(tmp_path
 
 async def test_an_outbox_in_memory_is_found_to_lose(tmp_path: Path) -> None:
     """A control: where nothing is lost although it must be, nothing above shows anything."""
-    account = await web_is_killed(tmp_path, SEEDS[0], kills=2, requests=120, durable=False, answers=False)
+    account = await web_is_killed(tmp_path, SEEDS[0], kills=2, requests=120, store=InMemory(), answers=False)
     assert account.faults.never_received
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, HttpUrl
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.responses import Response
 
-from callback_middleware import CallbackMiddleware, EgressPolicy, MemoryOutbox, RetryPolicy, SQLiteOutbox, deliver
+from callback_middleware import CallbackMiddleware, EgressPolicy, RetryPolicy, deliver
 from callback_middleware.asgi import ASGIApp, Receive, Scope, Send
 from callback_middleware.fastapi import Callbacks
 from callback_middleware.senders.httpx import HttpxSender
@@ -23,6 +23,7 @@ from crashing.doom import Doom
 from crashing.journal import Journal
 from crashing.mortality import AnswersFirst, LateOutbox, MortalApplication, MortalOutbox, MortalSender
 from crashing.settings import Settings
+from crashing.stores import outbox_at
 
 DEADLINE: Final = timedelta(seconds=1)
 """An attempt's: well within its lease."""
@@ -100,9 +101,9 @@ doom = Doom(settings, journal)
 doom.trace_statements()
 
 sender = MortalSender(HttpxSender(), doom, journal)
-# As much as a round puts, whether its receiver is there or not.
-kept = MemoryOutbox(backlog=None) if settings.outbox is None else SQLiteOutbox(settings.outbox, backlog=None)
-outbox = (LateOutbox if settings.answers_first else MortalOutbox)(kept, doom, journal, path=settings.outbox)
+outbox = (LateOutbox if settings.answers_first else MortalOutbox)(
+    outbox_at(settings.outbox), doom, journal, path=settings.outbox
+)
 service.add_middleware(_WrapsOne)
 service.add_middleware(
     CallbackMiddleware,

@@ -11,6 +11,7 @@ import anyio
 from crashing.journal import Entry, in_flight
 from crashing.services import Service
 from crashing.settings import Moment
+from crashing.stores import Store
 from crashing.world import Account, World, world
 
 REQUEST_PATH: Final = (
@@ -36,7 +37,7 @@ async def web_is_killed(
     *,
     kills: int,
     requests: int,
-    durable: bool = True,
+    store: Store | None = None,
     answers: bool = True,
     **settings: Any,
 ) -> Account:
@@ -47,11 +48,11 @@ async def web_is_killed(
         seed: Of everything that is left to chance here.
         kills: How many processes are killed; at most four: a fifth claim that kills its worker is a delivery's last.
         requests: So many are acknowledged, in the average, by each process.
-        durable: Whether the outbox is a file.
+        store: Where every process has its outbox; default an SQLite file there.
         answers: Whether receivers answer while a process lives that will be killed; else all its attempts hang.
         settings: Of those that are killed.
     """
-    async with world(directory, seed, durable=durable) as scene:
+    async with world(directory, seed, store=store) as scene:
         for _ in range(kills):
             if not answers:
                 scene.receiver.hold()
@@ -64,7 +65,9 @@ async def web_is_killed(
         return await _end(scene, requests)
 
 
-async def web_kills_itself(directory: Path, seed: int, moments: Iterable[Moment], **settings: Any) -> Account:
+async def web_kills_itself(
+    directory: Path, seed: int, moments: Iterable[Moment], *, store: Store | None = None, **settings: Any
+) -> Account:
     """Have one web process after the other die, each at one of these moments.
 
     Where the moment lies on the request path, nothing is sent before the last process sends everything: so no attempt
@@ -74,9 +77,10 @@ async def web_kills_itself(directory: Path, seed: int, moments: Iterable[Moment]
         directory: Empty; for the files.
         seed: Of everything that is left to chance here.
         moments: In this order; of those of the delivery path at most four, as with :func:`web_is_killed`.
+        store: Where every process has its outbox; default an SQLite file there.
         settings: Of those that die.
     """
-    async with world(directory, seed) as scene:
+    async with world(directory, seed, store=store) as scene:
         for moment in moments:
             sends = moment in DELIVERY_PATH
             passage = scene.chance.randint(3, 12) if sends else scene.chance.randint(30, 100)
@@ -85,7 +89,7 @@ async def web_kills_itself(directory: Path, seed: int, moments: Iterable[Moment]
         return await _end(scene, 100)
 
 
-async def worker_is_killed(directory: Path, seed: int, *, kills: int, loop: str) -> Account:
+async def worker_is_killed(directory: Path, seed: int, *, kills: int, loop: str, store: Store | None = None) -> Account:
     """Kill workers in the middle of attempts: their receivers have heard, and not answered.
 
     Args:
@@ -93,8 +97,9 @@ async def worker_is_killed(directory: Path, seed: int, *, kills: int, loop: str)
         seed: Of everything that is left to chance here.
         kills: How many workers are killed; at most four, as with :func:`web_is_killed`.
         loop: Which event loop they run on, asyncio or trio.
+        store: Where every process has its outbox; default an SQLite file there.
     """
-    async with world(directory, seed, loop=loop) as scene, scene.web(dispatch=False) as web:
+    async with world(directory, seed, store=store, loop=loop) as scene, scene.web(dispatch=False) as web:
         for _ in range(kills):
             scene.receiver.hold()
             async with scene.worker() as worker:
@@ -109,15 +114,16 @@ async def worker_is_killed(directory: Path, seed: int, *, kills: int, loop: str)
     return await scene.account()
 
 
-async def worker_stalls_in_attempts(directory: Path, seed: int, *, loop: str) -> Account:
+async def worker_stalls_in_attempts(directory: Path, seed: int, *, loop: str, store: Store | None = None) -> Account:
     """Stop a worker in the middle of attempts, and let it go on while another is in the middle of the same ones.
 
     Args:
         directory: Empty; for the files.
         seed: Of everything that is left to chance here.
         loop: Which event loop workers run on, asyncio or trio.
+        store: Where every process has its outbox; default an SQLite file there.
     """
-    async with world(directory, seed, loop=loop) as scene, scene.web(dispatch=False) as web:
+    async with world(directory, seed, store=store, loop=loop) as scene, scene.web(dispatch=False) as web:
         scene.receiver.hold()
         async with scene.worker() as stalled:
             await scene.receiver.keeps(_MANY)
@@ -138,16 +144,19 @@ async def worker_stalls_in_attempts(directory: Path, seed: int, *, loop: str) ->
     return await scene.account()
 
 
-async def worker_stalls_before_settling(directory: Path, seed: int, *, loop: str) -> Account:
+async def worker_stalls_before_settling(
+    directory: Path, seed: int, *, loop: str, store: Store | None = None
+) -> Account:
     """Have a worker stop with answers in hand, and go on when another has got and settled the same ones.
 
     Args:
         directory: Empty; for the files.
         seed: Of everything that is left to chance here.
         loop: Which event loop workers run on, asyncio or trio.
+        store: Where every process has its outbox; default an SQLite file there.
     """
     passage = {"moment": Moment.SETTLING, "passage": 5, "crowd": 0, "stalls": True}
-    async with world(directory, seed, loop=loop) as scene, scene.web(dispatch=False) as web:
+    async with world(directory, seed, store=store, loop=loop) as scene, scene.web(dispatch=False) as web:
         async with scene.worker(**passage) as stalled:
             await scene.stopped_itself(stalled)
             await scene.clients.end()

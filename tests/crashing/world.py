@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
@@ -15,9 +14,8 @@ from typing import Any
 from uuid import UUID
 
 import anyio
-import anyio.to_thread
 
-from callback_middleware import SQLiteOutbox, State
+from callback_middleware import State
 from callback_middleware.selection import Selection
 from crashing import services
 from crashing.clients import Clients
@@ -27,6 +25,7 @@ from crashing.news import seen
 from crashing.receiver import Receiver, receiving
 from crashing.services import Service
 from crashing.settings import CROWD, Settings
+from crashing.stores import InFile, Store
 from crashing.verdict import Evidence, Faults, Stored, judge
 
 
@@ -73,13 +72,13 @@ class World:
 
     Attributes:
         seed: Of everything that is left to chance here.
-        outbox: Path of the outbox's file; None for processes that have theirs in memory.
+        store: Where every process has its outbox, unless it is set up otherwise.
         loop: Which event loop workers run on.
         listening: Where requests come in, whatever process takes them.
     """
 
     seed: int
-    outbox: Path | None
+    store: Store
     loop: str
     chance: Random
     clients: Clients
@@ -118,14 +117,11 @@ class World:
         self._interrupted += in_flight(entries, service.process)
 
     async def stop(self, service: Service) -> None:
-        """SIGSTOP it, at the next moment with enough requests in flight, and at which it does not write.
-
-        Stopped in the middle of a transaction it would keep everybody out of the file: no fence helps against that.
-        """
+        """SIGSTOP it, at the next moment with enough requests in flight, at which it keeps nobody from the outbox."""
         self._crowds.append(await self.clients.crowd())
         service.stop()
         await service.stopped()
-        while not self._is_free():
+        while not self.store.is_free():
             service.resume()
             service.stop()
             await service.stopped()
@@ -146,9 +142,9 @@ class World:
     async def drain(self) -> None:
         """End the clients, and return when the outbox has nothing left to do. Fails if it never comes to that."""
         await self.clients.end()
-        if self.outbox is None:
+        log = await self.store.opened()
+        if log is None:
             return
-        log = await _opened(self.outbox)
 
         async def look() -> bool:
             counts = await log.counts()
@@ -164,7 +160,7 @@ class World:
         evidence = Evidence(
             acknowledged=frozenset(self.clients.acknowledged),
             received=tuple(self.receiver.received),
-            stored=() if self.outbox is None else await _stored(self.outbox),
+            stored=await _stored(self.store),
             results=results(entries),
             interrupted=tuple(self._interrupted),
             stale=stale(entries),
@@ -182,32 +178,24 @@ class World:
         return account
 
     def _set(self, settings: dict[str, Any]) -> Settings:
-        outbox = None if self.outbox is None else str(self.outbox)
-        return Settings(journal=str(self.journal.path), outbox=outbox, **settings)
-
-    def _is_free(self) -> bool:
-        """Whether the outbox's file can be written now."""
-        with closing(sqlite3.connect(str(self.outbox), timeout=0, isolation_level=None)) as connection:
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError:
-                return False
-            connection.execute("ROLLBACK")
-            return True
+        return Settings(**{"journal": str(self.journal.path), "outbox": self.store.address, **settings})
 
 
 @asynccontextmanager
-async def world(directory: Path, seed: int, *, durable: bool = True, loop: str = "asyncio") -> AsyncIterator[World]:
+async def world(
+    directory: Path, seed: int, *, store: Store | None = None, loop: str = "asyncio"
+) -> AsyncIterator[World]:
     """A receiver, and clients that ask from the first moment until they are ended.
 
     Args:
         directory: Empty; for the files.
         seed: Of everything that is left to chance here.
-        durable: Whether the outbox is a file.
+        store: Where every process has its outbox; default an SQLite file there.
         loop: Which event loop workers run on, asyncio or trio.
     """
     print(f"seed {seed}")  # noqa: T201 - whoever sees it fail wants to see it again
-    outbox = directory / "outbox.db" if durable else None
+    store = store or InFile(directory / "outbox.db")
+    await store.prepare()
     journal = Journal(directory / "journal")
     chance = Random(seed)  # noqa: S311 - it is to be the same chance again
     with closing(journal), socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
@@ -216,7 +204,7 @@ async def world(directory: Path, seed: int, *, durable: bool = True, loop: str =
             tasks.start_soon(clients.run)
             yield World(
                 seed=seed,
-                outbox=outbox,
+                store=store,
                 loop=loop,
                 chance=chance,
                 clients=clients,
@@ -227,15 +215,12 @@ async def world(directory: Path, seed: int, *, durable: bool = True, loop: str =
             tasks.cancel_scope.cancel()
 
 
-async def _opened(path: Path) -> SQLiteOutbox:
-    # It looks at the machine's clocks when it is made, which is no loop's business.
-    return await anyio.to_thread.run_sync(SQLiteOutbox, path)
-
-
-async def _stored(path: Path) -> Sequence[Stored]:
+async def _stored(store: Store) -> Sequence[Stored]:
     """Everything that the outbox has, as its log tells it."""
-    log = await _opened(path)
+    log = await store.opened()
     stored: list[Stored] = []
+    if log is None:
+        return stored
     after = None
     while True:
         page = await log.search(Selection(), limit=500, after=after)

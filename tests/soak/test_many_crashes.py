@@ -24,6 +24,7 @@ from crashing.rounds import (
 )
 from crashing.seeds import seeds
 from crashing.settings import Moment
+from crashing.stores import InMemory
 from crashing.world import Account
 
 ROUNDS = seeds(24)
@@ -78,7 +79,7 @@ async def test_a_worker_that_stalls_changes_no_result(
 async def test_both_controls_are_found_to_lose(seed: int, tmp_path: Path) -> None:
     for name in ("memory", "behind"):
         (tmp_path / name).mkdir()
-    memory = await web_is_killed(tmp_path / "memory", seed, kills=3, requests=150, durable=False, answers=False)
+    memory = await web_is_killed(tmp_path / "memory", seed, kills=3, requests=150, store=InMemory(), answers=False)
     behind = await web_kills_itself(tmp_path / "behind", seed, [Moment.BEFORE_PUT] * 3, answers_first=True, crowd=0)
     assert memory.faults.never_received
     assert behind.faults.missing
