@@ -165,11 +165,11 @@ def test_root_needs_somebody_else_to_run_it(monkeypatch: pytest.MonkeyPatch) -> 
 def test_programs_are_looked_for_on_the_path_and_then_in_the_usual_folders(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    old, new, clients_only, on_path = (
+    old, new, incomplete, on_path = (
         tmp_path / f"{folder}/bin"
         for folder in ("usr/lib/postgresql/9.6", "usr/lib/postgresql/17", "usr/lib/postgresql/18", "home")
     )
-    for folder, programs in ((old, NEEDED), (new, NEEDED), (clients_only, ["psql"]), (on_path, ["psql"])):
+    for folder, programs in ((old, NEEDED), (new, NEEDED), (incomplete, ["psql", *NEEDED[:-1]]), (on_path, ["psql"])):
         folder.mkdir(parents=True)
         for program in programs:
             (folder / program).touch()
