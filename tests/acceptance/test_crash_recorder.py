@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 
 import anyio
@@ -52,7 +52,7 @@ async def one_client(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Cli
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     server = Scripted()
     port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - it is no query of Django's
-    recorder = Clients(port, ["http://127.0.0.1:1"], Random(1))  # noqa: S311 - any will do
+    recorder = Clients([port], ["http://127.0.0.1:1"], Random(1))  # noqa: S311 - any will do
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, server.serve)
         tasks.start_soon(recorder.run)
@@ -130,3 +130,37 @@ async def test_a_receiver_has_noted_what_it_has_not_answered() -> None:
             assert (await caller.receive()).startswith(b"HTTP/1.1 200")
         await receiver.silence()
         assert not receiver.waiting
+
+
+async def test_nobody_asks_while_nobody_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with one_client(monkeypatch) as (recorder, server):
+        may = False
+        recorder.may_ask = lambda: may
+        stream = await server.connection()
+        await anyio.wait_all_tasks_blocked()
+        may = True
+        recorder.news.tell()
+        await asked(stream)
+        may = False
+        await stream.send(SIZED)
+        await recorder.news.until(lambda: len(recorder.acknowledged) == 1, "it is acknowledged")
+        await recorder.end()
+        assert recorder.acknowledged.keys() == recorder.acknowledged_at.keys()
+
+
+async def test_every_place_has_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "CLIENTS", 4)
+    async with AsyncExitStack() as stack:
+        servers = [Scripted(), Scripted()]
+        listeners = [
+            await stack.enter_async_context(await anyio.create_tcp_listener(local_host="127.0.0.1")) for _ in servers
+        ]
+        ports = [listener.extra(SocketAttribute.local_port) for listener in listeners]  # noqa: S610 - it is no query of Django's
+        recorder = Clients(ports, ["http://127.0.0.1:1"], Random(1))  # noqa: S311 - any will do
+        async with anyio.create_task_group() as tasks:
+            for listener, server in zip(listeners, servers, strict=True):
+                tasks.start_soon(listener.serve, server.serve)
+            tasks.start_soon(recorder.run)
+            for server in servers:
+                await asked(await server.connection(1))
+            tasks.cancel_scope.cancel()

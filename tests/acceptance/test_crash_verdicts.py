@@ -16,7 +16,7 @@ import pytest
 from callback_middleware import Attempt, Delivery, Outcome, RetryPolicy, State
 from callback_middleware.destinations import Origin
 from callback_middleware.outcomes import Accepted, Answer, Phase, TimedOut
-from crashing.journal import Entry, Journal, in_flight, outlived, results, stale
+from crashing.journal import Entry, Journal, in_flight, outlived, results, stale, waits
 from crashing.verdict import Evidence, Faults, Reception, Result, Stored, judge
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -207,3 +207,17 @@ def test_a_settlement_is_stale_when_another_process_has_claimed_before_it_began(
 def test_results_are_those_that_were_applied() -> None:
     journal = entries((1, 7, "result", ONE), (2, 8, "late", ONE))
     assert results(journal) == [Result(ONE, 0)]
+
+
+def test_a_delivery_waits_until_it_is_claimed_and_claimed_again_and_settled() -> None:
+    journal = entries(
+        (12, 8, "claimed", ONE),
+        (13, 7, "began", ONE),
+        # It stalled before it wrote that down.
+        (11, 7, "claimed", ONE),
+        (16, 8, "result", ONE),
+        (20, 7, "late", ONE),
+        (10, 7, "claimed", OTHER),
+    )
+    assert waits(journal, {ONE: 9, OTHER: 9.5}) == {ONE: 4, OTHER: 0.5}
+    assert waits([], {ONE: 9}) == {ONE: 0}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Final
@@ -25,23 +26,32 @@ CLIENTS: Final = 48
 
 
 class Clients:
-    """Many clients of one port, behind which processes come and go.
+    """Many clients of a few ports, behind which processes come and go.
 
     Args:
-        port: Where the service listens.
+        ports: Where the service listens; each has as many clients as the others.
         receivers: Where callbacks are asked for, one or the other.
         chance: Which shape and which receiver.
+        news: Told of what happens here; and of what ``may_ask`` hangs on, if that is set.
 
     Attributes:
         acknowledged: Each request whose whole 2xx response was read, by its id, and its shape.
+        acknowledged_at: When that was, in seconds of the machine's monotonic clock.
         answers: How many whole responses had each status.
+        slowest: Seconds that passed before any of them at the most.
+        may_ask: Whether there may be another request; those who would ask wait as long as not.
     """
 
-    def __init__(self, port: int, receivers: Sequence[str], chance: Random) -> None:
+    def __init__(
+        self, ports: Sequence[int], receivers: Sequence[str], chance: Random, news: News | None = None
+    ) -> None:
         self.acknowledged: dict[str, str] = {}
+        self.acknowledged_at: dict[str, float] = {}
         self.answers: Counter[int] = Counter()
-        self.news = News()
-        self._port = port
+        self.slowest = 0.0
+        self.may_ask: Callable[[], bool] = lambda: True
+        self.news = news or News()
+        self._ports = ports
         self._receivers = receivers
         self._chance = chance
         self._numbers = itertools.count()
@@ -54,12 +64,13 @@ class Clients:
     async def run(self) -> None:
         """Ask until :meth:`end`."""
         async with anyio.create_task_group() as tasks:
-            for _ in range(CLIENTS):
-                tasks.start_soon(self._client)
+            for number in range(CLIENTS):
+                tasks.start_soon(self._client, self._ports[number % len(self._ports)])
 
     async def end(self) -> None:
         """Ask no more, and return when everything that was asked is answered."""
         self._ending = True
+        self.news.tell()
         await self.news.until(lambda: self._ended == CLIENTS, "all clients are answered")
 
     async def acknowledge(self, count: int) -> None:
@@ -72,11 +83,11 @@ class Clients:
         await self.news.until(lambda: self.in_flight >= CROWD, f"{CROWD} requests are in flight")
         return self.in_flight
 
-    async def _client(self) -> None:
+    async def _client(self, port: int) -> None:
         while not self._ending:
             # Whatever way a connection to a process ends that is killed: what was not read whole, nobody owns.
             with suppress(OSError, anyio.BrokenResourceError, anyio.EndOfStream, h11.RemoteProtocolError):
-                async with await anyio.connect_tcp("127.0.0.1", self._port) as stream:
+                async with await anyio.connect_tcp("127.0.0.1", port) as stream:
                     await self._ask_on(stream)
         self._ended += 1
         self.news.tell()
@@ -84,9 +95,14 @@ class Clients:
     async def _ask_on(self, stream: ByteStream) -> None:
         connection = h11.Connection(h11.CLIENT)
         known = False
-        while not self._ending:
+        while True:
+            if not self.may_ask():
+                await self.news.until(lambda: self._ending or self.may_ask(), "there may be another request")
+            if self._ending:
+                return
             shape = self._chance.choice(SHAPES)
             request = f"{shape}-{next(self._numbers)}"
+            asked_at = time.monotonic()
             await stream.send(_request(connection, shape, request, self._chance.choice(self._receivers)))
             self.in_flight += known
             try:
@@ -94,9 +110,12 @@ class Clients:
                 status = await _whole_response(stream, connection)
             finally:
                 self.in_flight -= known
+            answered_at = time.monotonic()
+            self.slowest = max(self.slowest, answered_at - asked_at)
             self.answers[status] += 1
             if 200 <= status < 300:
                 self.acknowledged[request] = shape
+                self.acknowledged_at[request] = answered_at
             self.news.tell()
             known = True
             if connection.our_state is h11.MUST_CLOSE:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID
@@ -83,6 +84,27 @@ def outlived(entries: Sequence[Entry], lease: timedelta) -> Sequence[UUID]:
         elif entry.what == "ended" and entry.number and entry.at - claimed[key] >= lease.total_seconds():
             found.append(UUID(entry.subject))
     return found
+
+
+def waits(entries: Sequence[Entry], due: Mapping[UUID, float]) -> Mapping[UUID, float]:
+    """How long each of these deliveries was left alone at the longest, in seconds.
+
+    That is until it was claimed first, and from each claim of it to the next one, or to its result.
+
+    Args:
+        entries: All of them.
+        due: From when on each might have been claimed, in seconds of the machine's monotonic clock.
+    """
+    moments = {str(delivery): [at] for delivery, at in due.items()}
+    for entry in entries:
+        if entry.what in ("claimed", "result") and entry.subject in moments:
+            moments[entry.subject].append(entry.at)
+    longest = {}
+    for delivery, of_delivery in moments.items():
+        # One that stalls writes its claim down late.
+        in_order = sorted(of_delivery)
+        longest[UUID(delivery)] = max((b - a for a, b in pairwise(in_order)), default=0.0)
+    return longest
 
 
 def stale(entries: Sequence[Entry]) -> Sequence[UUID]:

@@ -24,12 +24,16 @@ class Receiver:
 
     Attributes:
         received: Every callback that came whole, noted before it is answered.
+        requests: Those that caused them.
         waiting: The deliveries whose callers wait for an answer.
         urls: Without a path.
+        slowness: Seconds that pass before each answer.
     """
 
     def __init__(self) -> None:
         self.received: list[Reception] = []
+        self.requests: set[str] = set()
+        self.slowness = 0.0
         self.waiting: list[UUID] = []
         self.urls: Sequence[str] = ()
         self.news = News()
@@ -76,10 +80,13 @@ class Receiver:
         while True:
             reception = await _next_request(stream, connection)
             self.received.append(reception)
+            self.requests.add(reception.request)
             self.waiting.append(reception.delivery)
             self.news.tell()
             try:
                 await self._may_answer.wait()
+                if self.slowness:
+                    await anyio.sleep(self.slowness)
                 await stream.send(_answer(connection))
             finally:
                 self.waiting.remove(reception.delivery)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -74,7 +74,7 @@ class World:
         seed: Of everything that is left to chance here.
         store: Where every process has its outbox, unless it is set up otherwise.
         loop: Which event loop workers run on.
-        listening: Where requests come in, whatever process takes them.
+        listening: The places where requests come in, whatever process takes them there.
     """
 
     seed: int
@@ -84,14 +84,14 @@ class World:
     clients: Clients
     receiver: Receiver
     journal: Journal
-    listening: socket.socket
+    listening: Sequence[socket.socket]
     _crowds: list[int] = field(default_factory=list)
     _interrupted: list[UUID] = field(default_factory=list)
 
     @asynccontextmanager
-    async def web(self, **settings: Any) -> AsyncIterator[Service]:
-        """A web process, set up so."""
-        async with services.web(self._set(settings), self.listening) as service:
+    async def web(self, place: int = 0, **settings: Any) -> AsyncIterator[Service]:
+        """A web process at one of the places, set up so."""
+        async with services.web(self._set(settings), self.listening[place]) as service:
             yield service
 
     @asynccontextmanager
@@ -99,6 +99,11 @@ class World:
         """A worker process, set up so."""
         async with services.worker(self._set(settings), self.loop) as service:
             yield service
+
+    async def strike(self, fault: Callable[[], Awaitable[object]]) -> None:
+        """Do something bad to what all processes share, at the next moment with enough requests in flight."""
+        self._crowds.append(await self.clients.crowd())
+        await fault()
 
     async def kill(self, service: Service) -> None:
         """SIGKILL it, at the next moment with enough requests in flight."""
@@ -183,7 +188,7 @@ class World:
 
 @asynccontextmanager
 async def world(
-    directory: Path, seed: int, *, store: Store | None = None, loop: str = "asyncio"
+    directory: Path, seed: int, *, store: Store | None = None, loop: str = "asyncio", places: int = 1
 ) -> AsyncIterator[World]:
     """A receiver, and clients that ask from the first moment until they are ended.
 
@@ -192,15 +197,19 @@ async def world(
         seed: Of everything that is left to chance here.
         store: Where every process has its outbox; default an SQLite file there.
         loop: Which event loop workers run on, asyncio or trio.
+        places: Where web processes listen side by side. Clients have theirs, and wait there.
     """
     print(f"seed {seed}")  # noqa: T201 - whoever sees it fail wants to see it again
     store = store or InFile(directory / "outbox.db")
     await store.prepare()
     journal = Journal(directory / "journal")
     chance = Random(seed)  # noqa: S311 - it is to be the same chance again
-    with closing(journal), socket.create_server(("127.0.0.1", 0), backlog=1024) as listening:
+    with ExitStack() as stack:
+        stack.enter_context(closing(journal))
+        listening = [stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024)) for _ in range(places)]
         async with receiving() as receiver, anyio.create_task_group() as tasks:
-            clients = Clients(listening.getsockname()[1], receiver.urls, chance)
+            ports = [one.getsockname()[1] for one in listening]
+            clients = Clients(ports, receiver.urls, chance, receiver.news)
             tasks.start_soon(clients.run)
             yield World(
                 seed=seed,
