@@ -16,6 +16,7 @@ from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import Claim, Fence, Settlement
 from callback_middleware.destinations import Origin
 from callback_middleware.errors import ConfigurationError, OutboxError, OutboxUnavailable
+from callback_middleware.outbox.newsroom import NEVER
 from callback_middleware.outbox.sqlite import claims, settles
 from callback_middleware.outbox.sqlite.claims import Claimed
 from callback_middleware.outbox.sqlite.desk import PATIENCE
@@ -23,7 +24,6 @@ from callback_middleware.outbox.sqlite.faults import NewerFile
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
 from callback_middleware.outbox.sqlite.log import Log
-from callback_middleware.outbox.sqlite.newsroom import NEVER
 from callback_middleware.outbox.sqlite.session import Session
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.ports import Batch, Clock, PutReport

@@ -22,12 +22,12 @@ import anyio
 from callback_middleware.backlog import BacklogLimits
 from callback_middleware.errors import OutboxUnavailable
 from callback_middleware.eventloop import Caller, LoopLocal
+from callback_middleware.outbox.newsroom import Newsroom
 from callback_middleware.outbox.sqlite.desk import Desk
 from callback_middleware.outbox.sqlite.faults import PATIENCE, certain
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
 from callback_middleware.outbox.sqlite.jobs import Job
-from callback_middleware.outbox.sqlite.newsroom import Newsroom
 from callback_middleware.outbox.sqlite.reader import Reader
 from callback_middleware.outbox.sqlite.writer import Rest, Writer
 

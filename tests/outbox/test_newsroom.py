@@ -3,7 +3,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from callback_middleware.outbox.sqlite.newsroom import NEVER, Newsroom
+from callback_middleware.outbox.newsroom import NEVER, Newsroom
 from callback_middleware.testing.contracts.setting import MOMENT
 
 
