@@ -78,6 +78,11 @@ class Clients:
         goal = len(self.acknowledged) + count
         await self.news.until(lambda: len(self.acknowledged) >= goal, f"{goal} requests are acknowledged")
 
+    async def be_refused(self, count: int) -> None:
+        """Return when so many more requests are refused, because the outbox cannot take them."""
+        goal = self.answers[503] + count
+        await self.news.until(lambda: self.answers[503] >= goal, f"{goal} requests are refused")
+
     async def crowd(self) -> int:
         """How many requests are in flight, at the next moment with enough of them; and that moment is now."""
         await self.news.until(lambda: self.in_flight >= CROWD, f"{CROWD} requests are in flight")

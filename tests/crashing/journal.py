@@ -64,11 +64,16 @@ class Journal:
         ]
 
 
-def in_flight(entries: Sequence[Entry], process: int) -> Sequence[UUID]:
-    """The deliveries whose attempts this process has begun and not ended, each as often as that is so."""
+def in_flight(entries: Sequence[Entry], process: int | None = None) -> Sequence[UUID]:
+    """The deliveries whose attempts a process has begun and not ended, each as often as that is so.
+
+    Args:
+        entries: Everything so far.
+        process: Which one; None for all of them.
+    """
     flights: Counter[str] = Counter()
     for entry in entries:
-        if entry.process == process and entry.what in ("began", "ended"):
+        if process in (None, entry.process) and entry.what in ("began", "ended"):
             flights[entry.subject] += 1 if entry.what == "began" else -1
     return [UUID(subject) for subject in flights.elements()]
 

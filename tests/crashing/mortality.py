@@ -11,7 +11,6 @@ from typing import ClassVar, Final
 import anyio
 import anyio.lowlevel
 
-from callback_middleware import SQLiteOutbox
 from callback_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
 from callback_middleware.delivery import Claim, Dead, Delivered, Fence, Settlement
 from callback_middleware.destinations import Origin
@@ -41,9 +40,11 @@ class MortalOutbox:
     """
 
     durable: ClassVar[bool] = True
-    patience: ClassVar[float | None] = SQLiteOutbox.patience
+    patience: ClassVar[float | None]
 
     def __init__(self, outbox: Outbox, doom: Doom, journal: Journal, *, path: str | None) -> None:
+        # A process has one outbox.
+        type(self).patience = outbox.patience
         self._outbox = outbox
         self._doom = doom
         self._journal = journal

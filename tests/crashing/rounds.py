@@ -24,10 +24,10 @@ REQUEST_PATH: Final = (
 )
 DELIVERY_PATH: Final = (Moment.CLAIMED, Moment.HEARD, Moment.SETTLING, Moment.SETTLED)
 
-_JITTER: Final = 0.05
+JITTER: Final = 0.05
 """Seconds over which a random moment is spread: longer than a request, a commit or an attempt takes."""
 
-_MANY: Final = 8
+MANY: Final = 8
 """Attempts that are in flight when a worker is killed or stopped: at least those of one origin."""
 
 
@@ -59,7 +59,7 @@ async def web_is_killed(
             async with scene.web(**settings) as web:
                 await scene.clients.acknowledge(scene.chance.randint(requests // 2, requests * 3 // 2))
                 # The last acknowledgement is a moment unlike others.
-                await anyio.sleep(scene.chance.uniform(0, _JITTER))
+                await anyio.sleep(scene.chance.uniform(0, JITTER))
                 await scene.kill(web)
             scene.receiver.release()
         return await _end(scene, requests)
@@ -103,7 +103,7 @@ async def worker_is_killed(directory: Path, seed: int, *, kills: int, loop: str,
         for _ in range(kills):
             scene.receiver.hold()
             async with scene.worker() as worker:
-                await scene.receiver.keeps(_MANY)
+                await scene.receiver.keeps(MANY)
                 await scene.kill(worker)
             scene.receiver.release()
         async with scene.worker() as worker:
@@ -126,7 +126,7 @@ async def worker_stalls_in_attempts(directory: Path, seed: int, *, loop: str, st
     async with world(directory, seed, store=store, loop=loop) as scene, scene.web(dispatch=False) as web:
         scene.receiver.hold()
         async with scene.worker() as stalled:
-            await scene.receiver.keeps(_MANY)
+            await scene.receiver.keeps(MANY)
             await scene.stop(stalled)
             await scene.clients.end()
             held = frozenset(scene.receiver.waiting)
@@ -135,7 +135,7 @@ async def worker_stalls_in_attempts(directory: Path, seed: int, *, loop: str, st
             scene.receiver.hold()
             async with scene.worker() as other:
                 await scene.receiver.hears_again(held)
-                await _goes_on(scene, stalled)
+                await goes_on(scene, stalled)
                 scene.receiver.release()
                 await scene.drain()
                 await other.terminate()
@@ -169,7 +169,7 @@ async def worker_stalls_before_settling(
                     }
 
                 await scene.noted(settled, "another worker has settled what the one that stalls has in hand")
-                await _goes_on(scene, stalled)
+                await goes_on(scene, stalled)
                 await scene.drain()
                 await other.terminate()
             await stalled.terminate()
@@ -184,7 +184,7 @@ def _held(scene: World, stalled: Service) -> frozenset[str]:
     return held
 
 
-async def _goes_on(scene: World, stalled: Service) -> None:
+async def goes_on(scene: World, stalled: Service) -> None:
     """Let a worker go on that has stopped. On return it has settled all that it had in flight, or tried to."""
     held, before = _held(scene, stalled), len(scene.journal.read())
 

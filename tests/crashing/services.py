@@ -52,6 +52,11 @@ class Service:
 
         await seen(look, f"process {self.process} has stopped")
 
+    def stop_now(self) -> None:
+        """SIGSTOP to all of it. On return it has stopped: that takes a moment."""
+        self.stop()
+        os.waitid(os.P_PID, self.process, os.WSTOPPED)
+
     def resume(self) -> None:
         """SIGCONT."""
         os.killpg(self.process, signal.SIGCONT)

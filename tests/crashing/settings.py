@@ -6,7 +6,7 @@ import enum
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 CROWD: Final = 16
@@ -43,6 +43,7 @@ class Settings:
         passage: It dies when it passes that moment for this time, from 1, or the first time after that with a crowd.
         crowd: So many requests it must have in flight there; 0 for a worker.
         stalls: Whether it stops there instead, until somebody lets it go on.
+        environment: What else it finds in its environment.
     """
 
     journal: str
@@ -53,6 +54,7 @@ class Settings:
     passage: int = 1
     crowd: int = CROWD
     stalls: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -60,4 +62,4 @@ class Settings:
         return cls(**given | {"moment": given["moment"] and Moment(given["moment"])})
 
     def to_environment(self) -> Mapping[str, str]:
-        return os.environ | {_VARIABLE: json.dumps(asdict(self)), "PYTHONUNBUFFERED": "1"}
+        return os.environ | self.environment | {_VARIABLE: json.dumps(asdict(self)), "PYTHONUNBUFFERED": "1"}

@@ -80,9 +80,41 @@ class InFile:
             return True
 
 
+class InDatabase:
+    """A database of PostgreSQL.
+
+    Args:
+        url: Of the database, which is empty.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.address = url
+
+    async def prepare(self) -> None:
+        from callback_middleware.outbox.postgres.migrating import migrate  # type: ignore[import-not-found,unused-ignore]
+
+        await migrate(self.address)
+
+    async def opened(self) -> KeepingOutbox:
+        return _in_database(self.address)
+
+    def is_free(self) -> bool:
+        """It always is: whoever stops between two statements is in no transaction."""
+        return True
+
+
 def outbox_at(address: str | None) -> Outbox:
     """The outbox of a process that is told of it so.
 
     It takes as much as a round puts, whether its receiver is there or not.
     """
-    return MemoryOutbox(backlog=None) if address is None else SQLiteOutbox(address, backlog=None)
+    if address is None:
+        return MemoryOutbox(backlog=None)
+    return _in_database(address) if "://" in address else SQLiteOutbox(address, backlog=None)
+
+
+def _in_database(url: str) -> KeepingOutbox:
+    from callback_middleware.outbox.postgres import PostgresOutbox  # type: ignore[attr-defined,import-not-found,unused-ignore]
+
+    outbox: KeepingOutbox = PostgresOutbox(url, backlog=None)
+    return outbox

@@ -19,7 +19,7 @@ from callback_middleware import State
 from callback_middleware.selection import Selection
 from crashing import services
 from crashing.clients import Clients
-from crashing.journal import Entry, Journal, in_flight, outlived, results, stale
+from crashing.journal import Entry, Journal, in_flight, outlived, results, stale, waits
 from crashing.mortality import LEASE
 from crashing.news import seen
 from crashing.receiver import Receiver, receiving
@@ -37,6 +37,7 @@ class Account:
         shapes: How many requests of each shape were acknowledged.
         answers: How many whole responses had each status.
         crowds: The requests in flight whenever a process was killed or stopped.
+        longest_wait: Seconds for which a delivery that was acknowledged was left alone.
     """
 
     seed: int
@@ -45,6 +46,7 @@ class Account:
     shapes: Counter[str]
     answers: Counter[int]
     crowds: Sequence[int]
+    longest_wait: float
 
     def __str__(self) -> str:
         evidence = self.evidence
@@ -54,7 +56,8 @@ class Account:
             f"{len(evidence.stored)} stored, "
             f"{len(evidence.received)} received; killed or stopped with {', '.join(map(str, self.crowds))} in flight; "
             f"{len(evidence.interrupted)} attempts interrupted, {len(evidence.outlived)} outlived their lease, "
-            f"{evidence.duplicates} duplicates; {self.faults}"
+            f"{evidence.duplicates} duplicates; "
+            f"none was left alone for more than {self.longest_wait:.2f} s; {self.faults}"
         )
 
     def assert_kept(self, *, kills: int) -> None:
@@ -100,10 +103,19 @@ class World:
         async with services.worker(self._set(settings), self.loop) as service:
             yield service
 
-    async def strike(self, fault: Callable[[], Awaitable[object]]) -> None:
-        """Do something bad to what all processes share, at the next moment with enough requests in flight."""
+    async def strike(self, fault: Callable[[], Awaitable[object]], *, interrupts: bool = False) -> None:
+        """Do something bad to what processes depend on, at the next moment with enough requests in flight.
+
+        Args:
+            fault: What happens; it has when this returns.
+            interrupts: Whether it may take claims back, so that attempts that are in flight meanwhile are made again.
+        """
         self._crowds.append(await self.clients.crowd())
+        before = self.journal.read()
         await fault()
+        if interrupts:
+            begun = [UUID(entry.subject) for entry in self.journal.read()[len(before) :] if entry.what == "began"]
+            self._interrupted += [*in_flight(before), *begun]
 
     async def kill(self, service: Service) -> None:
         """SIGKILL it, at the next moment with enough requests in flight."""
@@ -171,6 +183,8 @@ class World:
             stale=stale(entries),
             outlived=outlived(entries, LEASE),
         )
+        owned_at = self.clients.acknowledged_at
+        due = {one.delivery.id: owned_at[one.request] for one in evidence.stored if one.request in owned_at}
         account = Account(
             seed=self.seed,
             evidence=evidence,
@@ -178,6 +192,7 @@ class World:
             shapes=Counter(self.clients.acknowledged.values()),
             answers=self.clients.answers,
             crowds=tuple(self._crowds),
+            longest_wait=max(waits(entries, due).values(), default=0.0),
         )
         print(account)  # noqa: T201 - pytest shows it if the test fails
         return account
