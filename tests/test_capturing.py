@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
@@ -315,3 +315,34 @@ def test_how_a_scripted_answer_differs_from_the_declared_one_is_on_its_attempt()
         "",
         "the body is no Received: 'ok' (missing)",
     ]
+
+
+def committing() -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(CallbackMiddleware)
+
+    @app.post("/invoices", callbacks=router.routes)
+    def create_invoice(callbacks: Callbacks, callback_url: str, answer: int = 200) -> Response:
+        callbacks.send(paid, Event(paid=True))
+        callbacks.commit_with_sync(object())
+        return Response(status_code=answer)
+
+    @app.post("/refunds", callbacks=router.routes)
+    async def create_refund(callbacks: Callbacks, callback_url: str, answer: int = 200) -> Response:
+        callbacks.send(paid, Event(paid=False))
+        await callbacks.commit_with(object())
+        return Response(status_code=answer)
+
+    return app
+
+
+@pytest.mark.parametrize("path", ["/invoices", "/refunds"])
+def test_what_is_committed_with_a_transaction_is_sent_if_the_request_ends_well(path: str) -> None:
+    app = committing()
+    with capture(app) as callbacks:
+        client = TestClient(app)
+        client.post(f"{path}?callback_url=https://ext.example/e")
+        assert len(callbacks.sent) == 1
+        client.post(f"{path}?callback_url=https://ext.example/e&answer=409")
+        assert len(callbacks.sent) == 1
+        assert [skip.reason for skip in callbacks.skipped] == [Reason.STATUS]

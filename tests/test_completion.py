@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from callback_middleware.completion import content_length, ends_at_start
+from callback_middleware.asgi import Message
+from callback_middleware.completion import Remainder, content_length, ends_at_start
 
 
 @pytest.mark.parametrize(
@@ -38,3 +39,27 @@ def test_a_length_is_what_the_header_says_if_it_says_one(
     headers: list[tuple[bytes, bytes]], length: int | None
 ) -> None:
     assert content_length(headers) == length
+
+
+@pytest.mark.parametrize(
+    ("length", "messages", "ends"),
+    [
+        (None, [{"type": "http.response.body", "body": b"a"}], [True]),
+        (None, [{"type": "http.response.body", "more_body": True}, {"type": "http.response.body"}], [False, True]),
+        (
+            2,
+            [
+                {"type": "http.response.body", "body": b"a", "more_body": True},
+                {"type": "http.response.body", "body": b"b", "more_body": True},
+            ],
+            [False, True],
+        ),
+        (None, [{"type": "http.response.pathsend", "path": "/f"}], [True]),
+        (None, [{"type": "http.response.debug"}], [False]),
+    ],
+)
+def test_a_body_ends_with_the_message_that_has_its_last_byte(
+    length: int | None, messages: list[Message], ends: list[bool]
+) -> None:
+    remainder = Remainder(length)
+    assert [remainder.ends_with(message) for message in messages] == ends

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from callback_middleware.asgi import Send
-from callback_middleware.errors import OutboxError, SubscriptionExists
+from callback_middleware.errors import OutboxError, SubscriptionExists, TransactionOpen
+
+Failure: TypeAlias = OutboxError | SubscriptionExists | TransactionOpen
+"""Why callbacks are not stored, or may not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,13 @@ _TAKEN: Final = Answer(
 )
 
 
-def answer_to(error: OutboxError | SubscriptionExists) -> Answer:
-    """What a client gets instead of a success whose callbacks were not stored."""
+_STILL_OPEN: Final = Answer(
+    500, "The request was carried out, but nobody can say yet whether what it did, and its callback, will be kept."
+)
+
+
+def answer_to(error: Failure) -> Answer:
+    """What a client gets instead of a response whose callbacks were not stored, or may not be."""
+    if isinstance(error, TransactionOpen):
+        return _STILL_OPEN
     return _TAKEN if isinstance(error, SubscriptionExists) else _NOT_STORED

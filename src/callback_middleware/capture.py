@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from callback_middleware.asgi import Scope
 from callback_middleware.delivery import Delivery
 from callback_middleware.egress import EgressPolicy
 from callback_middleware.errors import OutboxError, OutboxUnavailable, OutboxUncertain, SubscriptionExists
+from callback_middleware.exchange import Exchange
+from callback_middleware.operations import Operation
 from callback_middleware.planning import Planned, Skip, Verb
 from callback_middleware.ports import Batch, Clock, Observer, Outbox, PutReport
 from callback_middleware.putting import put
-from callback_middleware.recording import CaptureLimits
+from callback_middleware.recording import CaptureLimits, Recording
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.sources.discovery import Directory
 from callback_middleware.staging import Catalogue
@@ -23,6 +26,27 @@ from callback_middleware.subscription import Notification, Subscription, Subscri
 from callback_middleware.values import Reason, excerpt
 
 logger = logging.getLogger("callback_middleware")
+
+
+UNDOCUMENTED: Final = Operation("ANY", "(documents no callback)", ())
+"""Stands for an operation that documents nothing, and whose handler stages all the same: it notifies."""
+
+
+class Answered(NamedTuple):
+    """What is known of a response.
+
+    Attributes:
+        status: None while there is none.
+        headers: As in ``http.response.start``.
+        body: What was kept of it; None for nothing.
+    """
+
+    status: int | None = None
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    body: Recording | None = None
+
+
+UNANSWERED: Final = Answered()
 
 
 @dataclass(slots=True)
@@ -51,6 +75,8 @@ class Capture:
         respond: Whether a client is told instead of a success that its callbacks are not stored; else the observer is
             told alone.
         on_put: Called after every put: somebody must dispatch.
+        joins: Whether ``commit_with`` joins a transaction; where it does not, as in tests, what it is given stays
+            staged.
     """
 
     directory: Directory
@@ -66,6 +92,7 @@ class Capture:
     put_timeout: float
     respond: bool
     on_put: Callable[[], None]
+    joins: bool = True
     _spell: _Spell = field(default_factory=_Spell, init=False)
 
     def refuses(self, scope: Scope, outage: OutboxUnavailable) -> bool:
@@ -82,6 +109,22 @@ class Capture:
                 excerpt(str(outage)),
             )
         return True
+
+    def exchange(
+        self, scope: Scope, operation: Operation, request: Recording | None, answered: Answered = UNANSWERED
+    ) -> Exchange:
+        """An exchange as far as it is known; ``request`` is what was kept of its body, None where nobody needs it."""
+        response = answered.body
+        return Exchange.from_asgi(
+            scope,
+            path_params=self.directory.path_params(scope, operation),
+            request_content=None if request is None else request.content,
+            request_truncated=request is not None and request.truncated,
+            response_status=answered.status,
+            response_headers=answered.headers,
+            response_content=None if response is None else response.content,
+            response_truncated=response is not None and response.truncated,
+        )
 
     def batch(self, planned: Planned) -> Batch | None:
         """What is to be put of what was planned; None for nothing."""
@@ -112,13 +155,17 @@ class Capture:
                 return error
             return OutboxUncertain(f"the outbox raised {error!r}")
         self._spell.told = False
+        self.stored(planned, batch, report)
+        return None
+
+    def stored(self, planned: Planned, batch: Batch, report: PutReport) -> None:
+        """Tell the observer what is in the outbox, and what that left out; and have it sent."""
         if report.duplicates or report.unsubscribed or report.refused:
             for skip in _left_out(planned, report):
                 self.observer.skipped(skip)
             batch = _without(batch, frozenset((*report.duplicates, *report.unsubscribed, *report.refused)))
         self.observer.put(batch)
         self.on_put()
-        return None
 
 
 def _left_out(planned: Planned, report: PutReport) -> Iterator[Skip]:
@@ -141,6 +188,20 @@ def _left_out(planned: Planned, report: PutReport) -> Iterator[Skip]:
         elif one.id in refused:
             detail = refused[one.id].detail
             yield Skip(one.operation, one.callback, Reason.BACKLOG_FULL, detail, id=one.id, verb=Verb.NOTIFY)
+
+
+def rolled_back(planned: Planned) -> Iterator[Skip]:
+    """Everything that was put in a transaction, which was rolled back."""
+    why = "the transaction that it was put in was rolled back"
+    for plan in planned.plans:
+        yield Skip(plan.operation, plan.callback, Reason.STATUS, why, id=plan.id)
+    for one in planned.subscriptions:
+        yield Skip(one.operation, one.callback, Reason.STATUS, why, verb=Verb.SUBSCRIBE)
+    for notification in planned.notifications:
+        id_ = notification.id
+        yield Skip(notification.operation, notification.callback, Reason.STATUS, why, id=id_, verb=Verb.NOTIFY)
+    for end in planned.ends:
+        yield Skip(end.operation, end.callback, Reason.STATUS, why, verb=Verb.UNSUBSCRIBE)
 
 
 def _without(batch: Batch, ids: frozenset[UUID]) -> Batch:

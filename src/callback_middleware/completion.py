@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from callback_middleware.asgi import Message
+
 WHOLE_FILES: Final = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 """The messages that stand for a whole body, which the server reads itself."""
 
@@ -26,3 +28,29 @@ def content_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
 def ends_at_start(method: str, status: int, length: int | None) -> bool:
     """Whether a response has no body, so that its start is all of it."""
     return method == "HEAD" or status in _BODILESS or length == 0
+
+
+class Remainder:
+    """What a client is still to get of a response.
+
+    Attributes:
+        length: How many bytes of its body; None where its headers do not say.
+    """
+
+    __slots__ = ("length",)
+
+    def __init__(self, length: int | None) -> None:
+        self.length = length
+
+    def ends_with(self, message: Message) -> bool:
+        """Whether the client has the whole response once it has this message, the next one."""
+        kind = message["type"]
+        if kind in WHOLE_FILES:
+            return True
+        if kind != "http.response.body":
+            return False
+        if self.length is not None:
+            self.length -= len(message.get("body", b""))
+            if self.length <= 0:
+                return True
+        return not message.get("more_body", False)

@@ -7,7 +7,8 @@
     │   ├── ExpressionSyntaxError     position, caret and hint
     │   ├── DocumentError             an OpenAPI document that cannot be read
     │   ├── InvalidConfiguration      everything that is wrong, at once
-    │   └── NotMounted                no middleware owns this request
+    │   ├── NotMounted                no middleware owns this request
+    │   └── TransactionOpen           it should have been committed before the response was complete
     ├── PlanningError             the caller's data, in a request
     │   ├── CallbackNotFound          no such callback on this operation
     │   ├── AmbiguousCallback         several: choose one
@@ -47,6 +48,7 @@ __all__ = [
     "PayloadInvalid",
     "PlanningError",
     "SubscriptionExists",
+    "TransactionOpen",
 ]
 
 
@@ -111,6 +113,10 @@ class InvalidConfiguration(ConfigurationError):
 
 class NotMounted(ConfigurationError):
     """A handler asked for its callbacks, and no ``CallbackMiddleware`` owns the request."""
+
+
+class TransactionOpen(ConfigurationError):
+    """The transaction that ``commit_with`` put callbacks in was still open when their response was complete."""
 
 
 class PlanningError(CallbackError):

@@ -58,6 +58,7 @@ class Parts:
     concurrency: int
     receivers: ReceiverLimits
     respond: bool
+    joins: bool = True
 
 
 class CallbackMiddleware:
@@ -277,6 +278,7 @@ class CallbackMiddleware:
                 new_id=lambda: uuid7(parts.clock.now(), os.urandom(10)),
                 put_timeout=PUT_TIMEOUT,
                 respond=parts.respond,
+                joins=parts.joins,
                 on_put=self.start,
             )
         return capture

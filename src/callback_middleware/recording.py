@@ -92,6 +92,12 @@ class RequestTap:
             if self._moved is not None:
                 self._moved.set()
 
+    async def whole(self, seconds: float) -> Recording:
+        """The body to its end, which is waited for no longer than this."""
+        if not self.recording.ended:
+            await self.drain(seconds)
+        return self.recording
+
     async def drain(self, seconds: float) -> None:
         """Read to the end of the body, for at most this long; a body that does not end by then is truncated."""
         with anyio.move_on_after(seconds):

@@ -14,25 +14,22 @@ from typing import Final
 
 import anyio
 
-from callback_middleware.answers import DOWN, answer_to
+from callback_middleware.answers import DOWN, Failure, answer_to
 from callback_middleware.asgi import ASGIApp, Message, Receive, Scope, Send
-from callback_middleware.capture import Capture
-from callback_middleware.completion import WHOLE_FILES, content_length, ends_at_start
-from callback_middleware.errors import OutboxError, SubscriptionExists
+from callback_middleware.capture import UNDOCUMENTED, Answered, Capture
+from callback_middleware.completion import WHOLE_FILES, Remainder, content_length, ends_at_start
 from callback_middleware.exchange import Exchange
 from callback_middleware.operations import Operation
 from callback_middleware.planning import Asked, drop, plan, reads_request
 from callback_middleware.recording import Recording, RequestTap
 from callback_middleware.sources.discovery import UNROUTED, Unrouted
 from callback_middleware.staging import SCOPE_KEY, Callbacks
+from callback_middleware.transactions import Moment, Transactions
 
 logger = logging.getLogger("callback_middleware")
 
 _OVER: Final[Scope] = {}
 """Stands for the scope of a request that is over."""
-
-UNDOCUMENTED: Final = Operation("ANY", "(documents no callback)", ())
-"""Stands for an operation that documents nothing, and whose handler stages all the same: it notifies."""
 
 
 async def respond(capture: Capture, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +82,8 @@ class Responder:
     _tap: RequestTap | None = None
     _start: Message | None = None
     _response: Recording | None = None
-    _expected: int | None = None
+    _remainder = Remainder(None)
+    _transactions: Transactions | None = None
     _status = 0
     _headers: Sequence[tuple[bytes, bytes]] = ()
 
@@ -101,10 +99,20 @@ class Responder:
             # An inner middleware may have handed on a copy of the scope; the handler's own is the one that was routed.
             self._scope = scope
             operation = self._route()
-            self._callbacks = Callbacks(operation, new_id=self._capture.new_id, catalogue=self._capture.catalogue)
+            capture = self._capture
+            self._callbacks = Callbacks(
+                operation, new_id=capture.new_id, catalogue=capture.catalogue, joining=self._joining
+            )
             if operation is None:
                 self._hold()
         return self._callbacks
+
+    def _joining(self) -> Transactions:
+        """Where the handler's own transactions are joined."""
+        if self._transactions is None:
+            operation = self.operation if isinstance(self.operation, Operation) else UNDOCUMENTED
+            self._transactions = Transactions(self._capture, operation, self._scope, self._tapped)
+        return self._transactions
 
     def _hold(self) -> None:
         """From now on this is a request like those that document callbacks."""
@@ -138,7 +146,7 @@ class Responder:
             operation = self._begin(message)
             if operation is None:
                 await self._send(message)
-            elif ends_at_start(self._scope["method"], self._status, self._expected):
+            elif ends_at_start(self._scope["method"], self._status, self._remainder.length):
                 await self._commit(operation)
                 await self._release()
         elif phase is not _REFUSED:
@@ -155,7 +163,7 @@ class Responder:
             self._start = message
             self._phase = _HELD
             self._headers = list(message.get("headers", ()))
-            self._expected = content_length(self._headers)
+            self._remainder = Remainder(content_length(self._headers))
             self._response = Recording(self._capture.limits.response_body) if operation.needs.response_body else None
         return operation
 
@@ -181,33 +189,30 @@ class Responder:
 
     def _completes(self, message: Message) -> bool:
         """Whether the client has the whole response once it has this message. Records what passes."""
-        kind = message["type"]
-        if kind in WHOLE_FILES:
-            if self._response is not None:
+        if self._response is not None:
+            if message["type"] in WHOLE_FILES:
                 # The server reads the file itself: its content never passes here.
                 self._response.truncate()
-            return True
-        if kind != "http.response.body":
-            return False
-        chunk = message.get("body", b"")
-        if self._response is not None:
-            self._response.add(chunk)
-        if self._expected is not None:
-            self._expected -= len(chunk)
-            if self._expected <= 0:
-                return True
-        return not message.get("more_body", False)
+            else:
+                self._response.add(message.get("body", b""))
+        return self._remainder.ends_with(message)
 
-    async def _commit(self, operation: Operation) -> OutboxError | SubscriptionExists | None:
+    async def _commit(self, operation: Operation) -> Failure | None:
         """Plan and put what is to be sent; on return the client may have the whole response.
 
-        Unless an error is returned: then it has a part of it already, and the callbacks are not stored.
+        Unless an error is returned: then it has a part of it already, and its callbacks may not come to be.
         """
         self._phase = _COMMITTED
-        staged = None if self._callbacks is None else self._callbacks.take_staged()
-        if not (operation.automatic if staged is None else staged):
-            return None
-        error = await self._store(operation, staged)
+        error: Failure | None = None
+        if self._transactions is not None:
+            error = await self._transactions.settle(Moment.COMPLETE)
+        if error is not None and self._capture.respond:
+            self._drop("another callback's transaction was still open")
+        else:
+            staged = None if self._callbacks is None else self._callbacks.take_staged()
+            if not (operation.automatic if staged is None else staged):
+                return None
+            error = await self._store(operation, staged)
         if error is None or not self._capture.respond:
             return None
         if self._start is None:
@@ -216,9 +221,7 @@ class Responder:
         await answer_to(error).send(self._send)
         return None
 
-    async def _store(
-        self, operation: Operation, staged: Sequence[Asked] | None
-    ) -> OutboxError | SubscriptionExists | None:
+    async def _store(self, operation: Operation, staged: Sequence[Asked] | None) -> Failure | None:
         capture = self._capture
         try:
             exchange = await self._exchange(operation, staged)
@@ -232,21 +235,11 @@ class Responder:
 
     async def _exchange(self, operation: Operation, staged: Sequence[Asked] | None) -> Exchange:
         """The exchange as far as this needs it. Reads the rest of the request only where that is needed."""
-        request, response = None, self._response
+        request = None
         if reads_request(operation, staged, self._status):
-            request = self._tapped().recording
-            if not request.ended:
-                await self._tapped().drain(self._capture.limits.drain_seconds)
-        return Exchange.from_asgi(
-            self._scope,
-            path_params=self._capture.directory.path_params(self._scope, operation),
-            request_content=None if request is None else request.content,
-            request_truncated=request is not None and request.truncated,
-            response_status=self._status,
-            response_headers=self._headers,
-            response_content=None if response is None else response.content,
-            response_truncated=response is not None and response.truncated,
-        )
+            request = await self._tapped().whole(self._capture.limits.drain_seconds)
+        answered = Answered(self._status, self._headers, self._response)
+        return self._capture.exchange(self._scope, operation, request, answered)
 
     async def finish(self) -> None:
         """The application returned."""
@@ -261,6 +254,8 @@ class Responder:
                 late = self._callbacks.take_staged()
                 if late:
                     await self._store(operation, late)
+        if self._transactions is not None:
+            await self._transactions.settle(Moment.RETURNED)
         self._end("the application returned without a response")
 
     async def fail(self, error: BaseException) -> None:
@@ -270,16 +265,21 @@ class Responder:
             # It had answered, and was stopped while it did: for its callbacks that is a success.
             with anyio.CancelScope(shield=True):
                 await self._commit(self.operation)
+        if self._transactions is not None:
+            await self._transactions.settle(Moment.RAISED)
         self._end(f"the application raised {type(error).__name__}")
 
     def _end(self, why: str) -> None:
         """Whatever is still staged will not be sent; whatever is staged from now on is refused."""
         # An inner middleware may have made a copy of the scope, and that holds us.
-        self._scope = _OVER
-        if self._callbacks is None:
-            return
-        self._callbacks.close()
-        left = self._callbacks.take_staged()
+        self._scope, self._transactions = _OVER, None
+        if self._callbacks is not None:
+            self._callbacks.close()
+            self._drop(why)
+
+    def _drop(self, why: str) -> None:
+        """What is staged will not be sent."""
+        left = () if self._callbacks is None else self._callbacks.take_staged()
         if left and isinstance(self.operation, Operation):
             for skip in drop(self.operation, left, why):
                 self._capture.observer.skipped(skip)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Concatenate, TypeVar, overload
+from typing import Concatenate, Protocol, TypeVar, overload
 from uuid import UUID
 
 from callback_middleware.errors import CallbackNotFound
 from callback_middleware.operations import Callback, Operation
-from callback_middleware.planning import Wanted, WantedSubscription
+from callback_middleware.planning import Asked, Wanted, WantedSubscription
 from callback_middleware.staging.arguments import (
     Expiry,
     Params,
@@ -29,6 +29,18 @@ from callback_middleware.staging.notifications import NOTHING, Notifications, St
 B = TypeVar("B")
 
 
+class Joining(Protocol):
+    """Puts what a request staged in a transaction of its handler's. False if it is to stay staged."""
+
+    async def join(self, connection: object, staged: Sequence[Asked]) -> bool:
+        """On a connection that is waited for."""
+        ...
+
+    def join_sync(self, connection: object, staged: Sequence[Asked]) -> bool:
+        """On a connection that blocks."""
+        ...
+
+
 class Callbacks(Notifications):
     """The callbacks of one request, in its handler's hands.
 
@@ -46,9 +58,11 @@ class Callbacks(Notifications):
         new_id: Callable[[], UUID],
         catalogue: Catalogue = NOTHING,
         enabled: bool = True,
+        joining: Callable[[], Joining] | None = None,
     ) -> None:
         super().__init__(new_id=new_id, catalogue=catalogue, enabled=enabled)
         self._operation = operation
+        self._joining = joining
 
     @overload
     def send(
@@ -182,6 +196,56 @@ class Callbacks(Notifications):
                     tags=checked_tags(tags),
                 )
             )
+
+    async def commit_with(self, connection: object) -> None:
+        """Put everything that was staged so far in your own transaction: it exists exactly if that is committed.
+
+        It is evaluated now, and is no longer staged; what is staged later is put with the response, or by another
+        ``commit_with``. The transaction decides, and not the status: what was committed is sent whatever the handler
+        answers, and what was rolled back is not. It must have ended before the response is complete.
+
+        Whatever it raises, nothing was put, all is staged as before, and the transaction can go on.
+
+        Args:
+            connection: Yours, to the database that the outbox is in, with your transaction open on it: what the outbox'
+                documentation names.
+
+        Raises:
+            PlanningError: A callback needs something of the response, or has an ``on=`` of its own; or the request has
+                ended.
+            SubscriptionExists: A key is another owner's.
+            ConfigurationError: The outbox cannot join a transaction, or not on this connection; the message says why.
+            OutboxUnavailable: The database refused.
+        """
+        joining = self._joins()
+        if joining is not None:
+            staged = self.take_staged()
+            put = False
+            try:
+                put = await joining.join(connection, staged)
+            finally:
+                if not put:
+                    self.give_back(staged)
+
+    def commit_with_sync(self, connection: object) -> None:
+        """As :meth:`commit_with`, for a connection that blocks: in a ``def`` handler, in the handler's own thread."""
+        joining = self._joins()
+        if joining is not None:
+            staged = self.take_staged()
+            put = False
+            try:
+                put = joining.join_sync(connection, staged)
+            finally:
+                if not put:
+                    self.give_back(staged)
+
+    def close(self) -> None:
+        super().close()
+        self._joining = None
+
+    def _joins(self) -> Joining | None:
+        self._check_open()
+        return None if self._joining is None else self._joining()
 
     def _find(self, callback: Callable[..., object] | str, expression: str | None, method: str | None) -> Callback:
         if self._operation is None:

@@ -157,6 +157,10 @@ class Notifications:
         taken, self._staged = self._staged, []
         return taken
 
+    def give_back(self, staged: Sequence[Asked]) -> None:
+        """Stage again, before what was staged meanwhile, what was taken and has come to nothing."""
+        self._staged[:0] = staged
+
     def close(self) -> None:
         """Refuse whatever is staged from now on: nobody would look. The middleware's, not a handler's."""
         self._closed = True

@@ -207,6 +207,10 @@ def capture(app: object) -> Iterator[CapturedCallbacks]:
     The middleware keeps its own policies, so a destination that would be refused is refused here too. Outbox,
     sender and clock are replaced until the block ends.
 
+    ``commit_with`` refuses here what it would refuse, and touches no connection, which may be of any kind: what it is
+    given counts as sent when the request ends in a success, and is dropped when it does not. Where your transactions
+    really commit, a test needs the outbox itself.
+
     Args:
         app: The application with the middleware added to it, or the middleware itself.
 
@@ -220,5 +224,6 @@ def capture(app: object) -> Iterator[CapturedCallbacks]:
         clock=captured.clock,
         observer=Observers(LoggingObserver(), captured.observer),
         dispatch=False,
+        joins=False,
     ):
         yield captured
