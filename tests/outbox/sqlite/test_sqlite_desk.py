@@ -14,8 +14,10 @@ from sqlite_setting import SETTING, SQLiteSetting, held_up, stored, turns
 from callback_middleware import SQLiteOutbox
 from callback_middleware.delivery import Claim
 from callback_middleware.errors import OutboxUnavailable, SubscriptionExists
+from callback_middleware.outbox import gathering
+from callback_middleware.outbox.gathering import Result
 from callback_middleware.outbox.sqlite import desk, session
-from callback_middleware.outbox.sqlite.puts import Result, put_all
+from callback_middleware.outbox.sqlite.puts import put_all
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.ports import Batch, PutReport
 from callback_middleware.states import State
@@ -70,7 +72,7 @@ class TestGathering(SQLiteSetting):
     async def test_a_burst_that_never_ends_is_handed_over_all_the_same(
         self, outbox: SQLiteOutbox, clock: VirtualClock, sizes: list[int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(desk, "MOST_TURNS", 5)
+        monkeypatch.setattr(gathering, "MOST_TURNS", 5)
         async with anyio.create_task_group() as tasks:
             with held_up(outbox):
                 while outbox._session.desk()._away is None:

@@ -17,7 +17,7 @@ from callback_middleware import Delivery, RetryPolicy, SQLiteOutbox
 from callback_middleware.clock import SystemClock
 from callback_middleware.errors import OutboxUnavailable, OutboxUncertain
 from callback_middleware.identifiers import uuid7
-from callback_middleware.outbox.sqlite import desk
+from callback_middleware.outbox import gathering
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.ports import Batch
 
@@ -40,7 +40,7 @@ def held_up(outbox: SQLiteOutbox) -> Iterator[None]:
     """The writer does nothing, and nobody has any patience."""
     hold_up = HoldUp()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(desk, "PATIENCE", 0.05)
+        patch.setattr(gathering, "PATIENCE", 0.05)
         outbox._session.submit(hold_up)
         try:
             yield

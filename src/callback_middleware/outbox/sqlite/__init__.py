@@ -16,10 +16,10 @@ from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import Claim, Fence, Settlement
 from callback_middleware.destinations import Origin
 from callback_middleware.errors import ConfigurationError, OutboxError, OutboxUnavailable
+from callback_middleware.outbox.gathering import PATIENCE
 from callback_middleware.outbox.newsroom import NEVER
 from callback_middleware.outbox.sqlite import claims, settles
 from callback_middleware.outbox.sqlite.claims import Claimed
-from callback_middleware.outbox.sqlite.desk import PATIENCE
 from callback_middleware.outbox.sqlite.faults import NewerFile
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping

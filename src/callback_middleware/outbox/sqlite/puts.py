@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Final, TypeAlias
+from typing import Final
 from uuid import UUID
 
 from callback_middleware.backlog import Refusal
@@ -14,6 +14,7 @@ from callback_middleware.delivery import Delivery
 from callback_middleware.errors import OutboxError
 from callback_middleware.outbox.columns import microseconds
 from callback_middleware.outbox.dedupe import REMEMBERED_FOR
+from callback_middleware.outbox.gathering import Result
 from callback_middleware.outbox.sqlite.faults import doubt, is_failure
 from callback_middleware.outbox.sqlite.room import refusal_of, refusals
 from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row, delivery_row, instant
@@ -30,8 +31,6 @@ _INSERT: Final = f"INSERT INTO delivery ({', '.join(DELIVERY_COLUMNS)}) VALUES "
 _UNLESS_KNOWN: Final = " ON CONFLICT (id) DO NOTHING"
 
 _STATEMENTS: Final[dict[int, str]] = {}
-
-Result: TypeAlias = PutReport | Exception
 
 
 def put_all(store: Store, batches: Sequence[Batch]) -> Sequence[Result]:
