@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import httpx
@@ -39,7 +41,10 @@ def receiver() -> Iterator[Receiver]:
 
 
 def worker(*options: str) -> AbstractContextManager[Server]:
-    """A worker process, from when it has begun until the block ends."""
+    """A worker process, from when it has begun until the block ends.
+
+    Its outbox is the web process', unless an option or the environment says another.
+    """
     kind = Kind(
         "worker",
         lambda application, *_: ["callback_middleware", "work", application, *options],
@@ -55,6 +60,13 @@ def create_invoice(web: Server, receiver: Receiver, *numbers: str) -> None:
             f"{web.url}/invoices/", params={"callback_url": receiver.url}, json={"id": number}, trust_env=False
         )
         assert answer.json() == {"id": number}
+
+
+def probe(working: Server) -> httpx.Response:
+    """What the worker says of itself."""
+    working.wait_for("readiness: http")
+    (url,) = re.findall(r"readiness: (\S+)", working.output)
+    return httpx.get(url, trust_env=False, timeout=30)
 
 
 def ids(callbacks: Sequence[Heard]) -> set[str]:
@@ -99,6 +111,64 @@ def test_a_signal_lets_the_attempt_in_flight_end(
         assert "is delivered, at attempt 1" in working.output
         assert "Traceback" not in working.output
     assert len(receiver.heard) == 1
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_probes_see_it_ready_and_then_draining_with_what_it_has_in_flight(
+    loop: str, web: Server, receiver: Receiver
+) -> None:
+    receiver.hold()
+    create_invoice(web, receiver, "held")
+    with worker("--loop", loop, "--health-port", "0") as working:
+        receiver.wait()
+        ready = probe(working)
+        working.terminate()
+        working.wait_for(STOPPING)
+        draining = probe(working)
+        receiver.release()
+        assert working.wait() == 0
+        assert "Traceback" not in working.output
+    assert (ready.status_code, ready.json()["status"], ready.json()["in_flight"]) == (200, "ready", 1)
+    assert (draining.status_code, draining.json()["status"], draining.json()["in_flight"]) == (503, "draining", 1)
+
+
+def test_probes_see_why_it_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it is alive all the same, and ready as soon as the outbox is back."""
+    monkeypatch.setenv("OUTBOX", str(tmp_path / "folder" / "callbacks.db"))
+    with worker("--health-port", "0") as working:
+        working.wait_for("there is no folder")
+        told = probe(working)
+        assert (told.status_code, told.json()["status"]) == (503, "failing")
+        assert "there is no folder" in told.json()["reason"]
+        (tmp_path / "folder").mkdir()
+        working.wait_for("the outbox works again, after")
+        assert probe(working).status_code == 200
+
+
+@pytest.mark.parametrize("given", ["option", "environment"])
+def test_a_worker_delivers_from_another_outbox_than_the_application_has(
+    given: str, web: Server, receiver: Receiver, lifespans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine whose environment does not say where the web has its own."""
+    create_invoice(web, receiver, "other")
+    url = f"sqlite:{lifespans.with_name('callbacks.db')}"
+    elsewhere = lifespans.with_name(f"not by {given}.db")
+    monkeypatch.setenv("OUTBOX", str(elsewhere))
+    if given == "environment":
+        monkeypatch.setenv("CALLBACK_OUTBOX", url)
+    with worker("--once", *(["--outbox", url] if given == "option" else [])) as working:
+        assert working.wait() == 0
+    assert [callback.target for callback in receiver.heard] == ["/invoices/other"]
+    assert not elsewhere.exists()
+
+
+def test_a_worker_of_an_older_release_refuses_a_newer_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(sqlite3.connect(tmp_path / "newer.db")) as newer:
+        newer.execute("PRAGMA user_version = 1000")
+    monkeypatch.setenv("OUTBOX", str(tmp_path / "newer.db"))
+    with worker() as working:
+        assert working.wait() == 2
+        assert "upgrade callback_middleware to the release that wrote it" in working.output.splitlines()[-1]
 
 
 def test_an_attempt_that_outlasts_the_grace_is_handed_back_to_the_next_worker(web: Server, receiver: Receiver) -> None:

@@ -6,6 +6,7 @@ import logging
 import re
 import shlex
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -16,6 +17,7 @@ from uuid import UUID
 
 import anyio
 import anyio.lowlevel
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 from fastapi import APIRouter, FastAPI
@@ -26,6 +28,7 @@ from callback_middleware.cli import command
 from callback_middleware.cli.worker import work
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import DEADLINE, Delivery
+from callback_middleware.errors import ConfigurationError
 from callback_middleware.identifiers import uuid7
 from callback_middleware.outcomes import Answer, AttemptRequest, Outcome, outcome_of
 from callback_middleware.ports import Batch
@@ -257,6 +260,120 @@ def test_an_event_loop_that_is_not_installed_is_refused(module: ModuleType, monk
     assert refusal("--loop", "trio") == "Error: --loop trio needs trio: pip install trio\n"
 
 
+@pytest.mark.parametrize("given", ["option", "environment"])
+def test_another_outbox_is_delivered_from_than_the_one_that_is_mounted(
+    given: str, module: ModuleType, sender: KeepingSender, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted, other = PretendingOutbox(), SQLiteOutbox(tmp_path / "other.db")
+    put(mounted, 1)
+    put(other, 2)
+    mount(module, outbox=mounted, sender=sender)
+    url = f"sqlite:{tmp_path / 'other.db'}"
+    if given == "environment":
+        monkeypatch.setenv("CALLBACK_OUTBOX", url)
+
+    result = invoke("--once", *(["--outbox", url] if given == "option" else []))
+
+    assert (result.exit_code, result.output) == (0, ""), result.exception
+    assert len(sender.requests) == 2
+    assert anyio.run(other.counts)[State.DELIVERED] == 2
+    assert anyio.run(mounted.counts)[State.PENDING] == 1
+
+
+def test_another_outbox_takes_the_place_of_one_that_is_not_durable(
+    module: ModuleType, sender: KeepingSender, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mount(module, sender=sender)
+    path = tmp_path / "callbacks.db"
+    assert invoke("--once", "--outbox", f"sqlite://{path}").exit_code == 0
+    assert any(f"puts in SQLiteOutbox('{path}')" in message for message in caplog.messages)
+
+
+def test_an_outbox_whose_url_names_none_is_refused_without_repeating_it(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount(module)
+    monkeypatch.setenv("CALLBACK_OUTBOX", "mysql://shop:secret@db/callbacks")
+    message = refusal("--once")
+    assert "postgresql://user@host/database, or sqlite:/path" in message
+    assert "secret" not in message
+
+
+class Secretive(PretendingOutbox):
+    """An outbox that shows more of itself than it should."""
+
+    def __repr__(self) -> str:
+        return "Secretive('postgresql://shop:secret@db/callbacks')"
+
+
+def test_no_password_is_told_to_the_log(
+    module: ModuleType, sender: KeepingSender, caplog: pytest.LogCaptureFixture
+) -> None:
+    mount(module, outbox=Secretive(), sender=sender)
+    invoke("--once")
+    assert any("puts in Secretive('postgresql://shop:***@db/callbacks')" in message for message in caplog.messages)
+    assert "secret" not in caplog.text
+
+
+class Outdated(PretendingOutbox):
+    """An outbox with a schema that is older than the library."""
+
+    async def start(self) -> None:
+        raise ConfigurationError("its schema is old: callback-middleware migrate")
+
+
+def test_an_outbox_with_an_old_schema_is_refused_with_the_command_to_run(
+    module: ModuleType, sender: KeepingSender
+) -> None:
+    outbox = Outdated()
+    put(outbox, 1)
+    mount(module, outbox=outbox, sender=sender)
+    assert "shop:app: its schema is old: callback-middleware migrate" in refusal("--once")
+    assert sender.requests == []
+
+
+class ProbingSender(KeepingSender):
+    """A sender that asks the worker in the middle of an attempt how it stands."""
+
+    def __init__(self, log: pytest.LogCaptureFixture) -> None:
+        super().__init__()
+        self.log = log
+        self.told: dict[str, Any] = {}
+
+    async def send(self, request: AttemptRequest, *, egress: EgressPolicy, deadline: timedelta) -> Outcome:
+        (url,) = re.findall(r"readiness: (\S+)", "\n".join(self.log.messages))
+        async with httpx.AsyncClient(trust_env=False) as client:
+            self.told = (await client.get(url)).json()
+        return await super().send(request, egress=egress, deadline=deadline)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_probes_are_answered_while_it_works(loop: str, module: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+    outbox, sender = PretendingOutbox(), ProbingSender(caplog)
+    put(outbox, 1)
+    mount(module, outbox=outbox, sender=sender)
+
+    result = invoke("--once", "--loop", loop, "--health-port", "0")
+
+    assert result.exit_code == 0, result.exception
+    assert (sender.told["status"], sender.told["in_flight"]) == ("ready", 1)
+
+
+def test_a_port_for_probes_that_is_taken_is_told_before_anything_is_claimed(
+    module: ModuleType, sender: KeepingSender
+) -> None:
+    """With a status that is tried again: who has it may be about to end."""
+    outbox = PretendingOutbox()
+    put(outbox, 1)
+    mount(module, outbox=outbox, sender=sender)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = invoke("--once", "--health-port", str(port))
+    assert result.exit_code == 1
+    assert f"probes cannot be answered at 127.0.0.1, port {port}" in result.stderr
+    assert sender.requests == []
+
+
 def test_once_an_outbox_that_fails_is_told_and_not_waited_for(module: ModuleType, tmp_path: Path) -> None:
     mount(module, outbox=SQLiteOutbox(tmp_path / "nowhere" / "callbacks.db"))
     result = invoke("--once")
@@ -265,7 +382,9 @@ def test_once_an_outbox_that_fails_is_told_and_not_waited_for(module: ModuleType
     assert str(tmp_path / "nowhere") in result.stderr
 
 
-@pytest.mark.parametrize("wrong", [["--concurrency", "0"], ["--grace", "-1"], ["--loop", "uvloop"]])
+@pytest.mark.parametrize(
+    "wrong", [["--concurrency", "0"], ["--grace", "-1"], ["--loop", "uvloop"], ["--health-port", "65536"]]
+)
 def test_an_option_that_makes_no_sense_is_refused(wrong: list[str], module: ModuleType) -> None:
     result = invoke(*wrong)
     assert result.exit_code == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import partial
 
@@ -12,11 +13,14 @@ import anyio
 import click
 
 from callback_middleware.cli.applications import application
+from callback_middleware.cli.health import answering_probes
+from callback_middleware.cli.outboxes import VARIABLE, masked, outbox_at
 from callback_middleware.cli.refusals import Refused
 from callback_middleware.cli.signals import heeding_signals
 from callback_middleware.dispatcher import GRACE, Dispatcher
 from callback_middleware.errors import ConfigurationError, OutboxError
 from callback_middleware.middleware import CallbackMiddleware
+from callback_middleware.putting import start
 
 logger = logging.getLogger("callback_middleware")
 
@@ -24,6 +28,12 @@ logger = logging.getLogger("callback_middleware")
 @click.command()
 @click.argument("app")
 @click.option("--factory", is_flag=True, help="APP is a function that makes the application.")
+@click.option(
+    "--outbox",
+    metavar="URL",
+    envvar=VARIABLE,
+    help=f"postgresql://… or sqlite:path, in place of the outbox that APP mounts.  [env: {VARIABLE}]",
+)
 @click.option(
     "--concurrency", type=click.IntRange(min=1), help="Attempts in flight at once.  [default: the middleware's]"
 )
@@ -35,12 +45,26 @@ logger = logging.getLogger("callback_middleware")
     help="Seconds that attempts in flight have to end once it is told to stop.",
 )
 @click.option("--once", is_flag=True, help="Deliver what is due now, and exit.")
+@click.option(
+    "--health-port", type=click.IntRange(0, 65_535), help="Answer GET /live and /ready there; 0 takes any that is free."
+)
+@click.option("--health-host", default="127.0.0.1", show_default=True, help="The address of that port.")
 @click.option("--loop", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True)
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
 def work(
-    app: str, *, factory: bool, concurrency: int | None, grace: int, once: bool, loop: str, log_level: str
+    app: str,
+    *,
+    factory: bool,
+    outbox: str | None,
+    concurrency: int | None,
+    grace: int,
+    once: bool,
+    health_port: int | None,
+    health_host: str,
+    loop: str,
+    log_level: str,
 ) -> None:
     """Deliver what the web processes of APP put in its outbox.
 
@@ -56,12 +80,19 @@ def work(
         raise Refused("--loop trio needs trio: pip install trio")
     served, middleware = application(app, factory=factory)
     try:
-        dispatcher = _dispatcher(middleware, concurrency, timedelta(seconds=grace))
-        anyio.run(partial(_work, middleware, served, dispatcher, app, grace, once=once), backend=loop)
+        with _other_outbox(middleware, outbox):
+            dispatcher = _dispatcher(middleware, concurrency, timedelta(seconds=grace))
+            probes = _probes(dispatcher, health_host, health_port)
+            run = partial(_work, middleware, served, dispatcher, app=app, grace=grace, probes=probes, once=once)
+            anyio.run(run, backend=loop)
     except ConfigurationError as error:
         raise Refused(f"{app}: {error}") from None
     except OutboxError as error:
         raise click.ClickException(f"{app}: {error}") from None
+
+
+def _other_outbox(middleware: CallbackMiddleware, url: str | None) -> AbstractContextManager[None]:
+    return middleware.with_parts(outbox=outbox_at(url)) if url else nullcontext()
 
 
 def _dispatcher(middleware: CallbackMiddleware, concurrency: int | None, grace: timedelta) -> Dispatcher:
@@ -74,8 +105,19 @@ def _dispatcher(middleware: CallbackMiddleware, concurrency: int | None, grace: 
     return middleware.dispatcher(concurrency=concurrency, grace=grace)
 
 
+def _probes(dispatcher: Dispatcher, host: str, port: int | None) -> AbstractAsyncContextManager[object]:
+    return nullcontext() if port is None else answering_probes(host, port, lambda: dispatcher.condition)
+
+
 async def _work(
-    middleware: CallbackMiddleware, served: object, dispatcher: Dispatcher, app: str, grace: int, *, once: bool
+    middleware: CallbackMiddleware,
+    served: object,
+    dispatcher: Dispatcher,
+    *,
+    app: str,
+    grace: int,
+    probes: AbstractAsyncContextManager[object],
+    once: bool,
 ) -> None:
     # Nothing is open yet. A sender that cannot work on this event loop says so now, and not at every attempt.
     await middleware.aclose()
@@ -84,13 +126,15 @@ async def _work(
         logger.info("stopping: attempts in flight have %d s to end; a second signal ends them now", grace)
         dispatcher.stop()
 
-    logger.info("worker %d delivers what %s puts in %r", os.getpid(), app, middleware.outbox)
-    try:
-        await _read_declarations(middleware, served)
-        with heeding_signals(stop):
-            await (dispatcher.deliver_due() if once else dispatcher.run())
-    finally:
-        await middleware.aclose()
+    async with probes:
+        logger.info("worker %d delivers what %s puts in %s", os.getpid(), app, masked(repr(middleware.outbox)))
+        try:
+            await start(middleware.outbox)
+            await _read_declarations(middleware, served)
+            with heeding_signals(stop):
+                await (dispatcher.deliver_due() if once else dispatcher.run())
+        finally:
+            await middleware.aclose()
     logger.info("worker %d of %s has ended", os.getpid(), app)
 
 

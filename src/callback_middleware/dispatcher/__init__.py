@@ -12,6 +12,7 @@ from typing import Final
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import DEADLINE
 from callback_middleware.dispatcher.attempts import Attempter
+from callback_middleware.dispatcher.conditions import AskedOutbox, Condition
 from callback_middleware.dispatcher.mismatches import AnswerChecks, Mismatches
 from callback_middleware.dispatcher.receivers import Receivers
 from callback_middleware.dispatcher.rounds import Limits, Round
@@ -69,14 +70,15 @@ class Dispatcher:
             raise ConfigurationError(f"concurrency={concurrency!r} must be at least 1")
         if grace < timedelta():
             raise ConfigurationError(f"grace={grace!r} must not be negative")
-        self._outbox = outbox
         self._limits = Limits(concurrency=concurrency, grace=grace)
         self._receivers = Receivers(receivers or ReceiverLimits())
+        clock = clock or SystemClock()
+        self._outbox = AskedOutbox(outbox, clock)
         self._attempter = Attempter(
             sender=sender,
             signer=signer,
             egress=egress or EgressPolicy(),
-            clock=clock or SystemClock(),
+            clock=clock,
             chance=chance,
             mismatches=Mismatches(answers),
         )
@@ -84,6 +86,11 @@ class Dispatcher:
         self._signed = signer is not None
         self._running = False
         self._rounds: set[Round] = set()
+
+    @property
+    def condition(self) -> Condition:
+        """Whether it is of use, and how much it has in flight. No I/O; on the event loop that it runs on."""
+        return self._outbox.condition(sum(one.in_flight for one in self._rounds))
 
     async def run(self) -> None:
         """Deliver what is due, and wait for more, until :meth:`stop` or cancellation.
@@ -108,6 +115,8 @@ class Dispatcher:
 
         After ``grace`` at the latest. On the event loop that they are running on.
         """
+        if self._rounds:
+            self._outbox.leave()
         for one in self._rounds:
             one.stop()
 
@@ -134,6 +143,8 @@ class Dispatcher:
         if not self._signed:
             self._signed = True
             logger.warning("callbacks are sent unsigned: a receiver cannot tell them from anybody's (signer=None)")
+        if not self._rounds:
+            self._outbox.begin()
         new = Round(self._outbox, self._attempter, self._observer, self._limits, self._receivers)
         self._rounds.add(new)
         try:

@@ -13,12 +13,13 @@ import anyio
 
 from callback_middleware.delivery import DEADLINE, Claim, Fence, Released, Settlement
 from callback_middleware.dispatcher.attempts import Attempter
+from callback_middleware.dispatcher.conditions import AskedOutbox
 from callback_middleware.dispatcher.patience import Patience
 from callback_middleware.dispatcher.receivers import Receivers
 from callback_middleware.dispatcher.tasks import Tasks
 from callback_middleware.eventloop import cancellation_requested
 from callback_middleware.outcomes import Outcome
-from callback_middleware.ports import Observer, Outbox
+from callback_middleware.ports import Observer
 from callback_middleware.verdicts import asked_wait
 
 logger = logging.getLogger("callback_middleware")
@@ -60,7 +61,7 @@ class Round:
     """
 
     def __init__(
-        self, outbox: Outbox, attempter: Attempter, observer: Observer, limits: Limits, receivers: Receivers
+        self, outbox: AskedOutbox, attempter: Attempter, observer: Observer, limits: Limits, receivers: Receivers
     ) -> None:
         self._outbox = outbox
         self._attempter = attempter
@@ -82,6 +83,10 @@ class Round:
         self._pump_patience = Patience()
         self._listener_patience = Patience()
         self.over = anyio.Event()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flights)
 
     def stop(self) -> None:
         self._stopping.set()

@@ -1,0 +1,71 @@
+"""From a URL to an outbox: another one than the application mounts, or the one that is to be migrated."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import Final
+
+from callback_middleware.cli.refusals import Refused
+from callback_middleware.errors import ConfigurationError
+from callback_middleware.outbox.sqlite import SQLiteOutbox
+from callback_middleware.ports import Outbox
+
+VARIABLE: Final = "CALLBACK_OUTBOX"
+"""The environment variable that says what an argument need not: arguments stand in the list of processes."""
+
+URLS: Final = "postgresql://user@host/database, or sqlite:/path/to/callbacks.db"
+
+_POSTGRES: Final = ("postgresql://", "postgres://")
+
+# To the last @, because a password may be written as it is.
+_PASSWORD: Final = re.compile(r"(://[^\s:/?#@]*):\S*@")
+_PARAMETER: Final = re.compile(r"([?&](?:ssl)?password=)[^\s&]*", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """A text with the passwords of its URLs left out."""
+    return _PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a URL is of a PostgreSQL database."""
+    return url.lower().startswith(_POSTGRES)
+
+
+def sqlite_path(url: str) -> str | None:
+    """The path in ``sqlite:path`` or ``sqlite:///path``, as it is written; None if the URL is of something else."""
+    scheme, colon, rest = url.partition(":")
+    if not colon or scheme.lower() != "sqlite":
+        return None
+    if rest.startswith("//"):
+        host, slash, path = rest[2:].partition("/")
+        rest = "" if host else slash + path
+    if not rest:
+        raise Refused("a URL of an SQLite file is sqlite:path or sqlite:///absolute/path")
+    return rest
+
+
+def outbox_at(url: str) -> Outbox:
+    """The outbox that a URL names. Nothing is opened.
+
+    Raises:
+        Refused: It names none, or the library that it takes is not installed. No password is told.
+    """
+    try:
+        if is_postgres(url):
+            found: Outbox = import_module("callback_middleware.outbox.postgres").PostgresOutbox(url)
+            return found
+        path = sqlite_path(url)
+        if path is not None:
+            return SQLiteOutbox(path)
+    except (ConfigurationError, ImportError) as error:
+        raise Refused(masked(str(error))) from None
+    raise unknown(url)
+
+
+def unknown(url: str) -> Refused:
+    """What to say of a URL of nothing that is known. It is not repeated: it may have a password anywhere."""
+    # As SQLAlchemy has it.
+    hint = "; without the driver's name" if re.match(r"\w+\+\w+://", url) else ""
+    return Refused(f"this is no URL of an outbox{hint}: {URLS}")

@@ -1,0 +1,105 @@
+"""URLs of outboxes, and what is told of them."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from callback_middleware import MemoryOutbox, SQLiteOutbox
+from callback_middleware.cli.outboxes import masked, outbox_at, sqlite_path
+from callback_middleware.cli.refusals import Refused
+from callback_middleware.errors import ConfigurationError
+
+POSTGRES = "callback_middleware.outbox.postgres"
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:callbacks.db", "callbacks.db"),
+        ("sqlite:./var/callbacks.db", "./var/callbacks.db"),
+        ("sqlite:/var/lib/callbacks.db", "/var/lib/callbacks.db"),
+        ("sqlite:///var/lib/callbacks.db", "/var/lib/callbacks.db"),
+        ("SQLite:callbacks.db", "callbacks.db"),
+        ("postgresql://db/callbacks", None),
+        ("callbacks.db", None),
+        ("/var/lib/callbacks.db", None),
+    ],
+)
+def test_the_path_of_a_file_stands_behind_its_scheme(url: str, path: str | None) -> None:
+    assert sqlite_path(url) == path
+
+
+@pytest.mark.parametrize("url", ["sqlite:", "sqlite://", "sqlite://var/lib/callbacks.db"])
+def test_a_url_without_a_path_is_refused(url: str) -> None:
+    with pytest.raises(Refused, match="sqlite:path or sqlite:///absolute/path"):
+        outbox_at(url)
+
+
+def test_a_file_is_an_sqlite_outbox() -> None:
+    outbox = outbox_at("sqlite:///var/lib/callbacks.db")
+    assert isinstance(outbox, SQLiteOutbox)
+    assert repr(outbox) == "SQLiteOutbox('/var/lib/callbacks.db')"
+
+
+def test_a_path_that_no_outbox_takes_is_refused() -> None:
+    with pytest.raises(Refused, match="needs the path of a file"):
+        outbox_at("sqlite::memory:")
+
+
+class FakePostgresOutbox(MemoryOutbox):
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        if "wrong" in url:
+            raise ConfigurationError(f"{url} is wrong")
+        self.url = url
+
+
+@pytest.mark.parametrize("url", ["postgresql://shop@db/callbacks", "postgres://db", "PostgreSQL://db"])
+def test_a_database_is_a_postgres_outbox(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType(POSTGRES)
+    vars(module)["PostgresOutbox"] = FakePostgresOutbox
+    monkeypatch.setitem(sys.modules, POSTGRES, module)
+    outbox = outbox_at(url)
+    assert isinstance(outbox, FakePostgresOutbox)
+    assert outbox.url == url
+
+
+def test_what_the_outbox_refuses_is_told_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType(POSTGRES)
+    vars(module)["PostgresOutbox"] = FakePostgresOutbox
+    monkeypatch.setitem(sys.modules, POSTGRES, module)
+    with pytest.raises(Refused, match=r"postgresql://shop:\*\*\*@db/wrong is wrong"):
+        outbox_at("postgresql://shop:secret@db/wrong")
+
+
+@pytest.mark.parametrize("url", ["", "callbacks.db", "mysql://shop:secret@db/x", "shop:secret@db/callbacks"])
+def test_a_url_of_something_else_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(Refused) as refused:
+        outbox_at(url)
+    assert "secret" not in str(refused.value)
+    assert "postgresql://user@host/database" in str(refused.value)
+
+
+def test_a_url_that_names_a_driver_is_told_to_leave_it_out() -> None:
+    with pytest.raises(Refused, match="without the driver's name"):
+        outbox_at("postgresql+asyncpg://shop:secret@db/callbacks")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("PostgresOutbox('postgresql://u:secret@h:5432/d')", "PostgresOutbox('postgresql://u:***@h:5432/d')"),
+        ("postgresql://u:se@cr/et:@h/d", "postgresql://u:***@h/d"),
+        ("postgresql://:secret@h/d", "postgresql://:***@h/d"),
+        ("postgresql://h:5432/d?password=secret&x=1", "postgresql://h:5432/d?password=***&x=1"),
+        ("postgresql://h/d?x=1&SSLPassword=secret", "postgresql://h/d?x=1&SSLPassword=***"),
+        ("postgresql://u@h:5432/d", "postgresql://u@h:5432/d"),
+        ("postgresql://h:5432/d of someone@example.com", "postgresql://h:5432/d of someone@example.com"),
+        ("SQLiteOutbox('/var/lib/callbacks.db')", "SQLiteOutbox('/var/lib/callbacks.db')"),
+    ],
+)
+def test_passwords_are_masked(text: str, shown: str) -> None:
+    assert masked(text) == shown
