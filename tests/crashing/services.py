@@ -28,15 +28,18 @@ class Service:
 
     Attributes:
         process: Its id, and its group's.
+        alive: Whether nobody has killed it.
     """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process.pid
+        self.alive = True
         # It has no port of its own: that is whose socket it serves.
         self._server = Server(process, 0)
 
     def kill(self) -> None:
         """SIGKILL to all of it, at once."""
+        self.alive = False
         os.killpg(self.process, signal.SIGKILL)
 
     def stop(self) -> None:

@@ -16,8 +16,8 @@ from crashing.journal import Entry
 from crashing.rounds import JITTER, MANY
 from crashing.services import Service
 from crashing.stores import InDatabase
-from crashing.world import Account, world
-from fleet.proxy import Ends
+from crashing.world import Account, World, world
+from fleet.proxy import Ends, Packet
 from fleet.scenes import SLOWNESS, at_once, at_work, fleet, proxy_of
 from postgres_server import PostgresServer
 
@@ -71,6 +71,37 @@ async def answers_are_lost(
         await scene.clients.acknowledge(50)
         await scene.drain()
         await web.terminate()
+    return await scene.account()
+
+
+async def web_is_killed_in_its_put(
+    directory: Path, seed: int, *, url: str, statement: str, committed: bool, kills: int
+) -> Account:
+    """Kill web processes that have asked the database to store a crowd's batches, and were not told that it has.
+
+    Args:
+        directory: Empty; for the files.
+        seed: Of everything that is left to chance here.
+        url: Of the database.
+        statement: The one that stores, by a piece of its text.
+        committed: Whether the database has done it by then; else the statement is on its way.
+        kills: How many processes are killed.
+    """
+    async with proxy_of(url) as proxy, world(directory, seed, store=InDatabase(url)) as scene:
+        for _ in range(kills):
+            async with scene.web(outbox=proxy.through(url), dispatch=False) as web:
+                await scene.clients.acknowledge(scene.chance.randint(20, 60))
+                await scene.clients.crowd()
+                if committed:
+                    proxy.lose_answer(statement, ends=partial(_killing, scene, web))
+                    await web.ended()
+                else:
+                    with proxy.watched(partial(_kills_at, statement, scene, web)):
+                        await web.ended()
+        async with scene.web() as web:
+            await scene.clients.acknowledge(50)
+            await scene.drain()
+            await web.terminate()
     return await scene.account()
 
 
@@ -134,6 +165,15 @@ async def web_is_cut_off(directory: Path, seed: int, *, url: str, lasts: timedel
         await web.terminate()
         await worker.terminate()
     return await scene.account()
+
+
+async def _killing(scene: World, web: Service, _: int) -> None:
+    scene.kill_now(web)
+
+
+def _kills_at(statement: str, scene: World, web: Service, packet: Packet) -> None:
+    if statement in (packet.statement or "") and web.alive:
+        scene.kill_now(web)
 
 
 def _settled(held: Collection[UUID], worker: Service, entries: Sequence[Entry]) -> bool:

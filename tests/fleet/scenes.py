@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+import asyncpg
+
 from crashing.journal import Entry
 from crashing.services import Service
 from crashing.world import World
@@ -58,3 +60,12 @@ def at_once(fault: Callable[[], object]) -> Callable[[], Awaitable[None]]:
         fault()
 
     return strikes
+
+
+async def terminating(url: str, backend: int) -> None:
+    """Have the database end one of its processes."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("SELECT pg_terminate_backend($1)", backend)
+    finally:
+        await connection.close()
