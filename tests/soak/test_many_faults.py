@@ -83,7 +83,7 @@ async def test_nothing_is_lost_when_those_are_killed_that_send_what_they_put(
 
 
 @pytest.mark.parametrize("seed", REPEATS)
-@pytest.mark.parametrize("moment", (Moment.BEFORE_PUT, Moment.TOLD, Moment.ANSWERED, *DELIVERY_PATH))
+@pytest.mark.parametrize("moment", [Moment.BEFORE_PUT, Moment.TOLD, Moment.ANSWERED, *DELIVERY_PATH])
 async def test_nothing_is_lost_at_any_moment(moment: Moment, seed: int, store: InDatabase, tmp_path: Path) -> None:
     account = await web_kills_itself(tmp_path, seed, [moment] * 3, store=store)
     account.assert_kept(kills=3)
