@@ -1,4 +1,4 @@
-"""An outbox that can store in somebody else's transaction: what it stores there exists if that commits, and only then."""
+"""An outbox that can store in its user's own transaction: what it stores there exists if, and only if, that commits."""
 
 from __future__ import annotations
 
