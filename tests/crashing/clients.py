@@ -24,6 +24,11 @@ SHAPES: Final = ("single", "wrapped", "chunked", "sized")
 CLIENTS: Final = 48
 """Connections, each with a request in flight but for moments."""
 
+_REFUSED: Final = 503
+
+_HEED: Final = 0.1
+"""Seconds for which a client that was refused asks nothing."""
+
 
 class Clients:
     """Many clients of a few ports, behind which processes come and go.
@@ -80,8 +85,8 @@ class Clients:
 
     async def be_refused(self, count: int) -> None:
         """Return when so many more requests are refused, because the outbox cannot take them."""
-        goal = self.answers[503] + count
-        await self.news.until(lambda: self.answers[503] >= goal, f"{goal} requests are refused")
+        goal = self.answers[_REFUSED] + count
+        await self.news.until(lambda: self.answers[_REFUSED] >= goal, f"{goal} requests are refused")
 
     async def crowd(self) -> int:
         """How many requests are in flight, at the next moment with enough of them; and that moment is now."""
@@ -122,6 +127,8 @@ class Clients:
                 self.acknowledged[request] = shape
                 self.acknowledged_at[request] = answered_at
             self.news.tell()
+            if status == _REFUSED:
+                await anyio.sleep(_HEED)
             known = True
             if connection.our_state is h11.MUST_CLOSE:
                 return

@@ -14,6 +14,9 @@ from crashing.services import Service
 from crashing.world import World
 from fleet.proxy import Proxy, proxying
 
+PUT: Final = "INSERT INTO callback_middleware.delivery"
+"""What stands in the statement that stores deliveries."""
+
 SLOWNESS: Final = 0.1
 """Seconds that a receiver takes, so that attempts are in flight at any moment."""
 

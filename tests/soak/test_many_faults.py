@@ -35,7 +35,7 @@ from fleet.connections import (
     worker_is_cut_off,
 )
 from fleet.rounds import clocks_are_wrong, fleet_is_killed, web_stalls_in_attempts, worker_stalls_between_packets
-from fleet.scenes import terminating
+from fleet.scenes import PUT, terminating
 from postgres_server import PostgresServer, private_postgres
 
 REPEATS = seeds(3)
@@ -94,9 +94,7 @@ async def test_nothing_is_lost_at_any_moment(moment: Moment, seed: int, store: I
 async def test_nothing_is_lost_when_nobody_was_told_of_a_put(
     committed: bool, seed: int, postgres: str, tmp_path: Path
 ) -> None:
-    account = await web_is_killed_in_its_put(
-        tmp_path, seed, url=postgres, statement="put_each(", committed=committed, kills=4
-    )
+    account = await web_is_killed_in_its_put(tmp_path, seed, url=postgres, statement=PUT, committed=committed, kills=4)
     account.assert_kept(kills=4)
     assert account.evidence.duplicates == 0
 
@@ -159,7 +157,7 @@ async def test_nothing_is_lost_when_the_database_crashes(
     account.assert_kept(kills=5)
 
 
-@pytest.mark.parametrize("statement", ["put_each(", "claim(", "settle("])
+@pytest.mark.parametrize("statement", [PUT, ".claim(", ".settle("])
 @pytest.mark.parametrize("terminated", [False, True], ids=["the network", "pg_terminate_backend"])
 @pytest.mark.parametrize("seed", REPEATS)
 async def test_what_was_done_when_its_answer_was_lost_is_done_once(
