@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from callback_middleware.cli.migrate import migrate
 from callback_middleware.cli.worker import work
 
 
@@ -13,3 +14,4 @@ def command() -> None:
 
 
 command.add_command(work)
+command.add_command(migrate)

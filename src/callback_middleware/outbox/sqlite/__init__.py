@@ -88,6 +88,11 @@ class SQLiteOutbox(Log):
         return f"SQLiteOutbox({str(self._path)!r})"
 
     @property
+    def path(self) -> Path:
+        """The file; absolute."""
+        return self._path
+
+    @property
     def outage(self) -> OutboxUnavailable | None:
         return self._session.outage
 

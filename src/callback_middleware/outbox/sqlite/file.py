@@ -117,6 +117,21 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def version(path: Path) -> int:
+    """The version of a file's schema: 0 where there is no file yet, or nothing in it. Nothing is changed.
+
+    Raises:
+        OutboxUnavailable: It is not ours, newer than this library, or on a file system that cannot hold it.
+        sqlite3.Error: SQLite could not read it.
+    """
+    _check_place(path)
+    if not path.exists():
+        return 0
+    with closing(open_reader(path)) as connection:
+        _check_owner(path, connection)
+        return _check_version(path, connection)
+
+
 def _check_place(path: Path) -> None:
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         needed = ".".join(map(str, OLDEST_SQLITE))

@@ -1,0 +1,115 @@
+"""The schema of an outbox: which steps it lacks, and how it gets them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import anyio
+
+from callback_middleware.cli.outboxes import is_postgres, masked, sqlite_path, unknown
+from callback_middleware.cli.refusals import Refused
+from callback_middleware.outbox.sqlite import SQLiteOutbox, migrating
+from callback_middleware.ports import Outbox
+
+_POSTGRES: Final = "callback_middleware.outbox.postgres"
+
+
+class Schema(Protocol):
+    """What is brought up to date."""
+
+    def __str__(self) -> str:
+        """Where it is, without a password."""
+        ...
+
+    def pending(self) -> Sequence[str]:
+        """The names of the steps that it lacks. Nothing is changed."""
+        ...
+
+    def migrate(self) -> Sequence[str]:
+        """Take the steps that it lacks. Returns their names."""
+        ...
+
+
+class FileSchema:
+    """That of an SQLite file."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path).absolute()
+
+    def __str__(self) -> str:
+        return f"the file {self._path}"
+
+    def pending(self) -> Sequence[str]:
+        return migrating.pending(self._path)
+
+    def migrate(self) -> Sequence[str]:
+        return migrating.migrate(self._path)
+
+
+class DatabaseSchema:
+    """One in a PostgreSQL database, by its name, or the one that an outbox has unless it is told otherwise."""
+
+    def __init__(self, url: str, name: str | None) -> None:
+        self._url = url
+        self._named = {} if name is None else {"schema": name}
+
+    def __str__(self) -> str:
+        return masked(self._url)
+
+    def pending(self) -> Sequence[str]:
+        return self._run("pending")
+
+    def migrate(self) -> Sequence[str]:
+        return self._run("migrate")
+
+    def _run(self, what: str) -> Sequence[str]:
+        function = getattr(_postgres("migrating"), what)
+        done: Sequence[str] = anyio.run(partial(function, self._url, **self._named))
+        return done
+
+
+def script(name: str | None) -> str:
+    """Every step in SQL, for whoever applies them in person."""
+    named = {} if name is None else {"schema": name}
+    text: str = _postgres("migrating").script(**named)
+    return text
+
+
+def schema_at(url: str, name: str | None) -> Schema:
+    """The schema of the outbox that a URL names."""
+    if is_postgres(url):
+        return DatabaseSchema(url, name)
+    path = sqlite_path(url)
+    if path is None:
+        raise unknown(url)
+    if name is not None:
+        raise Refused("--schema is for PostgreSQL: an SQLite file has one schema")
+    return FileSchema(path)
+
+
+def schema_of(outbox: Outbox, name: str | None) -> Schema:
+    """The schema of an application's outbox.
+
+    Raises:
+        Refused: It has none that this library knows of.
+    """
+    if isinstance(outbox, SQLiteOutbox):
+        return schema_at(f"sqlite:{outbox.path}", name)
+    # Whoever has such an outbox has imported it; whoever has not need not have its driver.
+    postgres: Any = sys.modules.get(_POSTGRES)
+    if postgres is not None and isinstance(outbox, postgres.PostgresOutbox):
+        return DatabaseSchema(outbox.url, name or outbox.schema)
+    raise Refused(f"{type(outbox).__name__} has no schema that could be brought up to date")
+
+
+def _postgres(module: str) -> Any:
+    try:
+        return import_module(f"{_POSTGRES}.{module}")
+    except ImportError as error:
+        raise Refused(str(error)) from None
