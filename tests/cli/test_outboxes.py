@@ -44,14 +44,20 @@ def test_a_file_is_an_sqlite_outbox() -> None:
     assert repr(outbox) == "SQLiteOutbox('/var/lib/callbacks.db')"
 
 
+def test_a_file_has_no_other_schema() -> None:
+    with pytest.raises(Refused, match="--schema is for PostgreSQL"):
+        outbox_at("sqlite:callbacks.db", "shop")
+
+
 def test_a_path_that_no_outbox_takes_is_refused() -> None:
     with pytest.raises(Refused, match="needs the path of a file"):
         outbox_at("sqlite::memory:")
 
 
 class FakePostgresOutbox(MemoryOutbox):
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, schema: str = "callback_middleware") -> None:
         super().__init__()
+        self.schema = schema
         if "wrong" in url:
             raise ConfigurationError(f"{url} is wrong")
         self.url = url
@@ -62,9 +68,10 @@ def test_a_database_is_a_postgres_outbox(url: str, monkeypatch: pytest.MonkeyPat
     module = ModuleType(POSTGRES)
     vars(module)["PostgresOutbox"] = FakePostgresOutbox
     monkeypatch.setitem(sys.modules, POSTGRES, module)
-    outbox = outbox_at(url)
+    outbox, other = outbox_at(url), outbox_at(url, "shop")
     assert isinstance(outbox, FakePostgresOutbox)
-    assert outbox.url == url
+    assert isinstance(other, FakePostgresOutbox)
+    assert (outbox.url, outbox.schema, other.schema) == (url, "callback_middleware", "shop")
 
 
 def test_what_the_outbox_refuses_is_told_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -299,6 +299,11 @@ def test_an_outbox_whose_url_names_none_is_refused_without_repeating_it(
     assert "secret" not in message
 
 
+def test_a_schema_without_another_outbox_is_refused(module: ModuleType) -> None:
+    mount(module, outbox=PretendingOutbox())
+    assert "--schema says where in the database of --outbox" in refusal("--once", "--schema", "shop")
+
+
 class Secretive(PretendingOutbox):
     """An outbox that shows more of itself than it should."""
 

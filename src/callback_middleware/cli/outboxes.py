@@ -46,22 +46,34 @@ def sqlite_path(url: str) -> str | None:
     return rest
 
 
-def outbox_at(url: str) -> Outbox:
+def outbox_at(url: str, schema: str | None = None) -> Outbox:
     """The outbox that a URL names. Nothing is opened.
+
+    Args:
+        url: As ``URLS`` says.
+        schema: Of a PostgreSQL database; None for the one that an outbox has unless it is told otherwise.
 
     Raises:
         Refused: It names none, or the library that it takes is not installed. No password is told.
     """
     try:
         if is_postgres(url):
-            found: Outbox = import_module("callback_middleware.outbox.postgres").PostgresOutbox(url)
+            named = {} if schema is None else {"schema": schema}
+            found: Outbox = import_module("callback_middleware.outbox.postgres").PostgresOutbox(url, **named)
             return found
         path = sqlite_path(url)
         if path is not None:
+            refuse_schema(schema)
             return SQLiteOutbox(path)
     except (ConfigurationError, ImportError) as error:
         raise Refused(masked(str(error))) from None
     raise unknown(url)
+
+
+def refuse_schema(schema: str | None) -> None:
+    """Refuse the name of a schema where there are none."""
+    if schema is not None:
+        raise Refused("--schema is for PostgreSQL: an SQLite file has one schema")
 
 
 def unknown(url: str) -> Refused:

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import anyio
 
-from callback_middleware.cli.outboxes import is_postgres, masked, sqlite_path, unknown
+from callback_middleware.cli.outboxes import is_postgres, masked, refuse_schema, sqlite_path, unknown
 from callback_middleware.cli.refusals import Refused
 from callback_middleware.outbox.sqlite import SQLiteOutbox, migrating
 from callback_middleware.ports import Outbox
@@ -88,8 +88,7 @@ def schema_at(url: str, name: str | None) -> Schema:
     path = sqlite_path(url)
     if path is None:
         raise unknown(url)
-    if name is not None:
-        raise Refused("--schema is for PostgreSQL: an SQLite file has one schema")
+    refuse_schema(name)
     return FileSchema(path)
 
 

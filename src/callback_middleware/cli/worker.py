@@ -34,6 +34,7 @@ logger = logging.getLogger("callback_middleware")
     envvar=VARIABLE,
     help=f"postgresql://… or sqlite:path, in place of the outbox that APP mounts.  [env: {VARIABLE}]",
 )
+@click.option("--schema", metavar="NAME", help="Where in that database the outbox is.  [default: callback_middleware]")
 @click.option(
     "--concurrency", type=click.IntRange(min=1), help="Attempts in flight at once.  [default: the middleware's]"
 )
@@ -58,6 +59,7 @@ def work(
     *,
     factory: bool,
     outbox: str | None,
+    schema: str | None,
     concurrency: int | None,
     grace: int,
     once: bool,
@@ -80,7 +82,7 @@ def work(
         raise Refused("--loop trio needs trio: pip install trio")
     served, middleware = application(app, factory=factory)
     try:
-        with _other_outbox(middleware, outbox):
+        with _other_outbox(middleware, outbox, schema):
             dispatcher = _dispatcher(middleware, concurrency, timedelta(seconds=grace))
             probes = _probes(dispatcher, health_host, health_port)
             run = partial(_work, middleware, served, dispatcher, app=app, grace=grace, probes=probes, once=once)
@@ -91,8 +93,14 @@ def work(
         raise click.ClickException(f"{app}: {error}") from None
 
 
-def _other_outbox(middleware: CallbackMiddleware, url: str | None) -> AbstractContextManager[None]:
-    return middleware.with_parts(outbox=outbox_at(url)) if url else nullcontext()
+def _other_outbox(middleware: CallbackMiddleware, url: str | None, schema: str | None) -> AbstractContextManager[None]:
+    if url:
+        return middleware.with_parts(outbox=outbox_at(url, schema))
+    if schema is not None:
+        raise Refused(
+            f"--schema says where in the database of --outbox (or {VARIABLE}) the outbox is, and there is none"
+        )
+    return nullcontext()
 
 
 def _dispatcher(middleware: CallbackMiddleware, concurrency: int | None, grace: timedelta) -> Dispatcher:
