@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import anyio
 import click
@@ -41,12 +41,12 @@ async def probed(condition: Callable[[], Condition] = lambda: READY) -> AsyncIte
 
 
 async def received(stream: SocketStream) -> bytes:
-    """Everything until the other side closes."""
+    """Everything until the other side closes: in order, and not with a reset."""
     told = b""
     try:
         while True:
             told += await stream.receive()
-    except (anyio.EndOfStream, anyio.BrokenResourceError):
+    except anyio.EndOfStream:
         return told
 
 
@@ -144,6 +144,59 @@ async def test_whoever_goes_away_harms_nobody(text: bytes) -> None:
         async with await anyio.connect_tcp("127.0.0.1", port) as stream:
             await stream.send(text)
         assert (await ask(port, "/live")).status == 200
+
+
+class Connection:
+    """A connection on which these pieces come, and that may fail in the middle of an answer."""
+
+    def __init__(self, *pieces: bytes, error: Exception | None = None) -> None:
+        self.pieces = [b"GET /live HTTP/1.1\r\nHost: worker\r\n\r\n", *pieces]
+        self.error = error
+        self.closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.closed = True
+
+    async def receive(self, most: int) -> bytes:
+        if not self.pieces:
+            raise anyio.EndOfStream
+        return self.pieces.pop(0)
+
+    async def send(self, data: bytes) -> None: ...
+
+    async def send_eof(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize(("sent", "unread"), [(2, 0), (50, 48)])
+async def test_what_comes_after_a_request_is_taken_off_the_connection_and_not_without_end(
+    sent: int, unread: int
+) -> None:
+    """What lies there when it is closed would have it reset, and the answer with it."""
+    stream = Connection(*[b"x" * 4096] * sent)
+    probes: Any = health._Probes(lambda: READY)
+    await probes._converse(stream)
+    assert (stream.closed, len(stream.pieces)) == (True, unread)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(107, "not connected"), anyio.BrokenResourceError(), anyio.ClosedResourceError()]
+)
+async def test_a_connection_that_fails_is_nobodys_concern(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    stream = Connection(error=error)
+    probes: Any = health._Probes(lambda: READY)
+    await probes._converse(stream)
+    assert (stream.closed, caplog.records) == (True, [])
+
+
+async def test_whoever_is_done_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "CONNECTIONS", 8)
+    async with probed() as port:
+        assert {(await ask(port, "/live")).status for _ in range(20)} == {200}
 
 
 async def test_whoever_resets_the_connection_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
