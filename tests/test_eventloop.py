@@ -51,6 +51,24 @@ async def test_a_spawned_task_outlives_the_task_group_it_was_spawned_in() -> Non
         await done.wait()
 
 
+def test_a_task_may_be_spawned_by_a_callback_of_a_loop_that_anyio_did_not_begin() -> None:
+    """As a server's: where its callbacks run there is no task."""
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        done = asyncio.Event()
+
+        async def work() -> None:
+            await anyio.lowlevel.checkpoint()
+            done.set()
+
+        loop.call_soon(spawn, work)
+        async with asyncio.timeout(30):
+            await done.wait()
+
+    asyncio.run(serve())
+
+
 async def test_nobody_need_hold_a_spawned_task() -> None:
     class Held:
         """What only the task's own frame refers to."""

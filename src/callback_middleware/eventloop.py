@@ -104,7 +104,11 @@ class LoopLocal(Generic[Value]):
 
 
 def _native_loop() -> object:
-    token: object = anyio.lowlevel.current_token()
+    try:
+        token: object = anyio.lowlevel.current_token()
+    except RuntimeError:
+        # In a callback of asyncio's no task is running, and anyio knows of no loop that it has not begun itself.
+        return asyncio.get_running_loop()
     # anyio before 4.11 hands out the loop itself.
     return getattr(token, "native_token", token)
 
