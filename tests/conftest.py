@@ -37,6 +37,10 @@ def own_addresses_are_known() -> None:
         anyio.run(interfaces.refusing_own_addresses, EgressPolicy())
 
 
+ASYNCPG_CONNECTS = {"_parse_connect_dsn_and_args", "_read_password_from_pgpass"}
+"""Where asyncpg reads the user's own files."""
+
+
 @pytest.fixture(autouse=True)
 def no_blocking_calls() -> Iterator[BlockBuster]:
     """A blocking call of ours inside a running event loop fails the test."""
@@ -50,4 +54,12 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
         blockbuster.functions["os.path.abspath"].can_block_in(
             "callback_middleware/outbox/sqlite/__init__.py", "__init__"
         )
+        # A connection of the user's is the user's to block with.
+        for name, function in blockbuster.functions.items():
+            if name.startswith(("sqlite3.", "os.", "io.")):
+                function.can_block_in("callback_middleware/outbox/sqlite/__init__.py", "put_in_sync")
+        # asyncpg looks for files with passwords and certificates whenever it connects.
+        for name, function in blockbuster.functions.items():
+            if name.startswith(("os.", "io.")):
+                function.can_block_in("asyncpg/connect_utils.py", ASYNCPG_CONNECTS)
         yield blockbuster

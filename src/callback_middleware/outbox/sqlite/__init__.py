@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import weakref
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -22,11 +23,13 @@ from callback_middleware.outbox.sqlite import claims, settles
 from callback_middleware.outbox.sqlite.claims import Claimed
 from callback_middleware.outbox.sqlite.faults import NewerFile
 from callback_middleware.outbox.sqlite.ground import Ground
+from callback_middleware.outbox.sqlite.guests import Guest, connection_of
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
+from callback_middleware.outbox.sqlite.joining import Trace, fate_of, put_in
 from callback_middleware.outbox.sqlite.log import Log
 from callback_middleware.outbox.sqlite.session import Session
 from callback_middleware.outbox.sqlite.store import Store
-from callback_middleware.ports import Batch, Clock, PutReport
+from callback_middleware.ports import Batch, Clock, Fate, Joined, PutReport
 from callback_middleware.verdicts import KILLED_ITS_WORKER, SUSPICIONS
 
 __all__ = ["SQLiteOutbox"]
@@ -80,6 +83,7 @@ class SQLiteOutbox(Log):
         # Absolute, because a program may change its folder, and messages should say which file it is.
         self._path = Path(os.path.abspath(name))  # noqa: PTH100 - `resolve` would look at the disk
         self._ground = Ground.of(clock or SystemClock())
+        self._backlog = backlog
         self._session = Session(self._path, self._ground, partial(Housekeeping, keep), backlog)
         # The thread must not outlive whoever could ask it for anything. The end of the process is the session's.
         weakref.finalize(self, self._session.abandon).atexit = False
@@ -112,6 +116,40 @@ class SQLiteOutbox(Log):
 
     async def put(self, batch: Batch) -> PutReport:
         return await self._session.desk().put(batch)
+
+    async def put_in(self, connection: object, batch: Batch) -> Joined:
+        """As :meth:`put_in_sync`: it blocks the event loop, as everything does that is asked of such a connection."""
+        return self.put_in_sync(connection, batch)
+
+    def put_in_sync(self, connection: object, batch: Batch) -> Joined:
+        """Store a batch in the transaction that is open on your own connection to this file.
+
+        Where Python begins transactions by itself and has begun none yet, one is begun, ``IMMEDIATE``. From here on
+        until it ends nobody else can write in the file, and puts of other requests wait for it.
+
+        Args:
+            connection: A ``sqlite3.Connection``, in its own thread; or SQLAlchemy's ``Session`` or ``Connection`` that
+                uses one.
+            batch: What is stored.
+
+        Raises:
+            ConfigurationError: It is to another file, or of a kind that keeps less than this outbox promises; the
+                message says which, and what to do.
+            SubscriptionExists: A key is another owner's.
+            OutboxUnavailable: SQLite refused.
+        """
+        return put_in(Guest(self._path, connection_of(connection), self._ground, self._backlog), batch)
+
+    async def fate(self, transaction: object) -> Fate:
+        if not isinstance(transaction, Trace):
+            return Fate.UNKNOWN
+        try:
+            return await self._session.reader.answer(lambda connection, _: fate_of(transaction, connection))
+        except (OutboxUnavailable, sqlite3.Error):
+            return Fate.UNKNOWN
+
+    async def committed(self) -> None:
+        self._session.newsroom.tell_all()
 
     async def claim(
         self, limit: int, lease: timedelta, *, per_origin: int, busy: Mapping[Origin, int]

@@ -18,6 +18,7 @@ from callback_middleware.outbox.gathering import Result
 from callback_middleware.outbox.sqlite.faults import doubt, is_failure
 from callback_middleware.outbox.sqlite.room import refusal_of, refusals
 from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row, delivery_row, instant
+from callback_middleware.outbox.sqlite.statements import Statements
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.outbox.sqlite.subscribing import end, subscribe, subscribed
 from callback_middleware.ports import Batch, PutReport
@@ -81,7 +82,7 @@ def _put_plain(store: Store, batches: Sequence[Batch], deliveries: Sequence[Deli
     return [_report(new, full, batch.deliveries) for batch in batches]
 
 
-def _insert(store: Store, rows: Sequence[Row]) -> set[bytes]:
+def _insert(store: Statements, rows: Sequence[Row]) -> set[bytes]:
     """Insert those whose id is new, their queue rows with them. The new ids."""
     cursor = store.run(_statement(len(rows)), tuple(chain.from_iterable(rows)))
     if cursor.rowcount == len(rows):
@@ -124,7 +125,7 @@ def _put_apart(store: Store, batches: Sequence[Batch]) -> Sequence[Result]:
         for batch in batches:
             store.run("SAVEPOINT batch")
             try:
-                results.append(_put_one(store, batch, now))
+                results.append(put_one(store, batch, now))
             except Exception as error:
                 if isinstance(error, sqlite3.Error) and is_failure(error):
                     raise
@@ -134,7 +135,12 @@ def _put_apart(store: Store, batches: Sequence[Batch]) -> Sequence[Result]:
     return results
 
 
-def _put_one(store: Store, batch: Batch, now: int) -> PutReport:
+def put_one(store: Statements, batch: Batch, now: int) -> PutReport:
+    """Store a batch in the transaction that is under way. What raises has left a part of it: undo that.
+
+    Raises:
+        SubscriptionExists: A key is another owner's.
+    """
     stored: list[UUID] = []
     duplicates: list[UUID] = []
     unsubscribed: list[UUID] = []
@@ -165,11 +171,11 @@ def _put_one(store: Store, batch: Batch, now: int) -> PutReport:
     return PutReport(stored, duplicates, unsubscribed, refused)
 
 
-def _is_known(store: Store, delivery: UUID) -> bool:
+def _is_known(store: Statements, delivery: UUID) -> bool:
     return bool(store.fetch("SELECT 1 FROM delivery WHERE id = ?", (delivery.bytes,)))
 
 
-def _admit(store: Store, delivery: Delivery, now: int) -> bool:
+def _admit(store: Statements, delivery: Delivery, now: int) -> bool:
     """Remember a delivery's dedupe key. False if it is remembered already."""
     until = now + microseconds(REMEMBERED_FOR)
     cursor = store.run(
@@ -180,7 +186,7 @@ def _admit(store: Store, delivery: Delivery, now: int) -> bool:
     return cursor.rowcount == 1
 
 
-def _is_used(store: Store, delivery: Delivery, now: int) -> bool:
+def _is_used(store: Statements, delivery: Delivery, now: int) -> bool:
     """Whether a delivery's dedupe key is remembered; it is not, if it has none."""
     return delivery.dedupe is not None and bool(
         store.fetch(

@@ -14,7 +14,7 @@ import anyio.to_thread
 from callback_middleware.eventloop import LoopLocal
 from callback_middleware.outbox.sqlite.faults import is_failure, meaning
 from callback_middleware.outbox.sqlite.file import open_reader
-from callback_middleware.outbox.sqlite.store import read_policy
+from callback_middleware.outbox.sqlite.statements import POLICY, policy_of
 from callback_middleware.retry import RetryPolicy
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ def _policies(connection: sqlite3.Connection) -> Policies:
 
     def policy(number: int) -> RetryPolicy:
         if number not in known:
-            known[number] = read_policy(connection, number)
+            known[number] = policy_of(connection.execute(POLICY, (number,)).fetchall())
         return known[number]
 
     return policy

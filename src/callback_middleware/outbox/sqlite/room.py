@@ -13,7 +13,7 @@ from callback_middleware.backlog import BacklogLimits, Refusal, refusal, tightes
 from callback_middleware.delivery import Delivery
 from callback_middleware.outbox.columns import origin_key
 from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row
-from callback_middleware.outbox.sqlite.store import Store
+from callback_middleware.outbox.sqlite.statements import Statements
 
 _AT_ONCE: Final = 500
 """Values that one statement names."""
@@ -24,7 +24,7 @@ _ID: Final = itemgetter(DELIVERY_COLUMNS.index("id"))
 _KEY: Final = itemgetter(DELIVERY_COLUMNS.index("origin_key"))
 
 
-def refusals(store: Store, deliveries: Sequence[Delivery], rows: Sequence[Row]) -> dict[UUID, Refusal]:
+def refusals(store: Statements, deliveries: Sequence[Delivery], rows: Sequence[Row]) -> dict[UUID, Refusal]:
     """Which of these find no room, all of them sent at once, and why.
 
     It is one look for all, or none where everybody is known to have plenty. An id that is known needs no room.
@@ -55,7 +55,7 @@ def refusals(store: Store, deliveries: Sequence[Delivery], rows: Sequence[Row]) 
 
 
 def _crowded(
-    store: Store, limits: BacklogLimits, wanted: Mapping[int, int], unsure: Collection[int]
+    store: Statements, limits: BacklogLimits, wanted: Mapping[int, int], unsure: Collection[int]
 ) -> dict[int, tuple[int, bool]]:
     """Those of these that have no room for so many; how many are live of each, and whether it ever accepted any."""
     known = {key: (live, accepted_at > 0) for key, live, accepted_at in _read(store, _STANDING, unsure)}
@@ -71,7 +71,7 @@ def _crowded(
     return crowded
 
 
-def refusal_of(store: Store, delivery: Delivery) -> Refusal | None:
+def refusal_of(store: Statements, delivery: Delivery) -> Refusal | None:
     """Why one more finds no room, in a transaction; None if it does."""
     if store.limits is None:
         return None
@@ -82,7 +82,7 @@ def refusal_of(store: Store, delivery: Delivery) -> Refusal | None:
     return refusal(store.limits, delivery.origin, accepted=accepted_at > 0, live=live, owned=_owned(store, delivery))
 
 
-def _owned(store: Store, delivery: Delivery) -> int:
+def _owned(store: Statements, delivery: Delivery) -> int:
     """How many are live of the owner of its subscription; 0 where there is none."""
     if delivery.subscription is None or delivery.subscription.key.owner is None:
         return 0
@@ -90,7 +90,7 @@ def _owned(store: Store, delivery: Delivery) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-def _read(store: Store, statement: str, values: Collection[Any]) -> Iterator[Any]:
+def _read(store: Statements, statement: str, values: Collection[Any]) -> Iterator[Any]:
     """What a statement says of all these values, some at a time."""
     given = list(values)
     for start in range(0, len(given), _AT_ONCE):

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from callback_middleware.errors import SubscriptionExists
 from callback_middleware.outbox.sqlite.rows import SUBSCRIPTION_COLUMNS, subscription_of, subscription_row
-from callback_middleware.outbox.sqlite.store import Store
+from callback_middleware.outbox.sqlite.statements import Statements
+from callback_middleware.outbox.taken import taken
 from callback_middleware.subscription import Subscription, SubscriptionKey
-from callback_middleware.values import excerpt
 
 IN_FORCE: Final = "ended_at IS NULL AND (expires_at IS NULL OR expires_at > ?)"
 _COLUMNS: Final = ", ".join(SUBSCRIPTION_COLUMNS)
 _MARKS: Final = ", ".join("?" * len(SUBSCRIPTION_COLUMNS))
 
 
-def subscribe(store: Store, subscription: Subscription, now: int) -> None:
+def subscribe(store: Statements, subscription: Subscription, now: int) -> None:
     """Make a subscription, or replace the same owner's.
 
     Raises:
@@ -34,17 +33,14 @@ def subscribe(store: Store, subscription: Subscription, now: int) -> None:
     if rows:
         ((holder, generation, in_force),) = rows
         if in_force and holder != owner:
-            raise SubscriptionExists(
-                f"the key {excerpt(key)} of the callback {callback} is subscribed by another owner: "
-                "end that subscription first, or choose a key that is this owner's alone"
-            )
+            raise taken(subscription.key)
     store.run(
         f"INSERT OR REPLACE INTO subscription ({_COLUMNS}) VALUES ({_MARKS})",  # noqa: S608 - names of ours
         subscription_row(subscription, store.retry_id(subscription.retry), generation + 1),
     )
 
 
-def subscribed(store: Store, key: SubscriptionKey, now: int) -> Subscription | None:
+def subscribed(store: Statements, key: SubscriptionKey, now: int) -> Subscription | None:
     """The subscription in force of this owner's key, if there is one."""
     rows = store.fetch(
         f"SELECT {_COLUMNS} FROM subscription "  # noqa: S608 - names of ours
@@ -54,7 +50,7 @@ def subscribed(store: Store, key: SubscriptionKey, now: int) -> Subscription | N
     return subscription_of(rows[0], store.policy(rows[0][11])) if rows else None
 
 
-def end(store: Store, key: SubscriptionKey, now: int, *, generation: int | None = None) -> None:
+def end(store: Statements, key: SubscriptionKey, now: int, *, generation: int | None = None) -> None:
     """End a subscription, if it is there; where a generation is given, only if it is still that one."""
     store.run(
         "UPDATE subscription SET ended_at = ? WHERE callback = ? AND key = ? AND owner IS ? AND ended_at IS NULL "
