@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from callback_middleware.errors import SubscriptionExists
+from callback_middleware.outbox.taken import taken
 from callback_middleware.subscription import Subscription, SubscriptionKey, SubscriptionVersion
-from callback_middleware.values import excerpt
 
 _Place: TypeAlias = tuple[str, str]
 """Callback and key: what one owner has at a time."""
@@ -64,10 +63,7 @@ class Subscriptions:
             holding = self._holdings.get(place, _NOTHING)
             current = made.get(place, holding.subscription)
             if current is not None and current.key != subscription.key and not current.expired(now):
-                raise SubscriptionExists(
-                    f"the key {excerpt(subscription.key.key)} of the callback {subscription.callback} is subscribed "
-                    "by another owner: end that subscription first, or choose a key that is this owner's alone"
-                )
+                raise taken(subscription.key)
             before = made[place].generation if place in made else holding.generation
             made[place] = replace(subscription, generation=before + 1)
         for place, subscription in made.items():

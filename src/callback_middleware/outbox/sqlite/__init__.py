@@ -84,6 +84,7 @@ class SQLiteOutbox(Log):
         self._path = Path(os.path.abspath(name))  # noqa: PTH100 - `resolve` would look at the disk
         self._ground = Ground.of(clock or SystemClock())
         self._backlog = backlog
+        self._alike = partial(SQLiteOutbox, keep=keep, clock=clock, backlog=backlog)
         self._session = Session(self._path, self._ground, partial(Housekeeping, keep), backlog)
         # The thread must not outlive whoever could ask it for anything. The end of the process is the session's.
         weakref.finalize(self, self._session.abandon).atexit = False
@@ -95,6 +96,10 @@ class SQLiteOutbox(Log):
     def path(self) -> Path:
         """The file; absolute."""
         return self._path
+
+    def elsewhere(self, path: str | os.PathLike[str]) -> SQLiteOutbox:
+        """An outbox with the same settings, in another file."""
+        return self._alike(path)
 
     @property
     def outage(self) -> OutboxUnavailable | None:

@@ -1,0 +1,116 @@
+"""Claiming: the schema's functions, asked; what they lease is read by its ids afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from callback_middleware.backlog import BacklogLimits, is_newcomer
+from callback_middleware.delivery import Claim, Fence
+from callback_middleware.destinations import Origin
+from callback_middleware.outbox.columns import origin_key
+from callback_middleware.outbox.postgres.line import Connection
+from callback_middleware.outbox.postgres.retries import Retries
+from callback_middleware.outbox.postgres.rows import delivery_of
+from callback_middleware.outbox.postgres.schema import Schema
+from callback_middleware.states import State
+from callback_middleware.verdicts import KILLED_ITS_WORKER, SUSPICIONS
+
+logger = logging.getLogger("callback_middleware")
+
+MOST_CLAIMED: Final = 1000
+"""In one call, whatever is asked for."""
+
+_LOWEST: Final = -(2**63)
+
+
+class Leased(NamedTuple):
+    """What one call leased, before it is read.
+
+    Attributes:
+        rows: As the function ``claim`` returns them.
+        next_due: Seconds until something that is not due comes due; None for nothing.
+    """
+
+    rows: Sequence[Any] = ()
+    next_due: float | None = None
+
+    @property
+    def fences(self) -> tuple[Sequence[UUID], Sequence[int]]:
+        """Ids, and the number of the fence of each."""
+        return [row["id"] for row in self.rows], [row["fence"] for row in self.rows]
+
+
+class Claims:
+    """Leases what is due, beginning where this process' last claim ended.
+
+    Args:
+        schema: Where.
+        retries: The numbers of retry policies.
+        limits: Whether there are newcomers.
+    """
+
+    def __init__(self, schema: Schema, retries: Retries, limits: BacklogLimits | None) -> None:
+        self._schema = schema
+        self._retries = retries
+        self._welcoming = is_newcomer(limits, accepted=False)
+        self._cursor = _LOWEST
+
+    async def lease(
+        self, connection: Connection, limit: int, lease: timedelta, per_origin: int, busy: Mapping[Origin, int]
+    ) -> Leased:
+        """Lease what is due, in one call of the database."""
+        out = {origin_key(origin): count for origin, count in busy.items()}
+        rows = await connection.fetch(
+            self._schema.claim,
+            *(min(limit, MOST_CLAIMED), lease, per_origin, list(out), list(out.values())),
+            *(self._welcoming, self._cursor, SUSPICIONS, KILLED_ITS_WORKER.reason),
+        )
+        leased, next_due = [], None
+        for row in rows:
+            if row["killed"]:
+                logger.error("delivery %s is dead: it %s %d times", row["id"], KILLED_ITS_WORKER.reason, SUSPICIONS)
+            elif row["id"] is None:
+                next_due = None if row["later"] is None else row["later"] / 1_000_000
+            else:
+                leased.append(row)
+        if leased:
+            self._cursor = leased[-1]["origin_key"]
+        return Leased(leased, next_due)
+
+    async def read(self, connection: Connection, leased: Leased) -> Sequence[Claim]:
+        """The claims, whole and in their order."""
+        if not leased.rows:
+            return ()
+        asked = {row[0]: row for row in await connection.fetch(self._schema.read, [row["id"] for row in leased.rows])}
+        policies = await self._retries.policies(connection, {row[12] for row in asked.values()})
+        claims = []
+        for row in leased.rows:
+            what = asked.get(row["id"])
+            if what is None:
+                # It stays leased, is claimed again, and ends as any that nobody can deliver.
+                logger.error("delivery %s cannot be sent: what was asked for is not there any more", row["id"])
+                continue
+            delivery = delivery_of(
+                what,
+                policies[what[12]],
+                state=State.SENDING,
+                due_at=row["due_at"],
+                attempts=row["attempts"],
+                run=row["run"],
+                reason=row["reason"],
+            )
+            claims.append(Claim(Fence(row["id"], row["fence"]), delivery, row["newcomer"]))
+        return claims
+
+    async def unclaim(self, connection: Connection, leased: Leased) -> None:
+        """Take back claims that reached nobody."""
+        await connection.execute(self._schema.unclaim, *leased.fences)
+
+    async def extend(self, connection: Connection, claims: Sequence[Claim], lease: timedelta) -> frozenset[Fence]:
+        """Lease afresh what these claims still own."""
+        ids, numbers = [one.fence.delivery for one in claims], [one.fence.number for one in claims]
+        return frozenset(Fence(*row) for row in await connection.fetch(self._schema.extend, ids, numbers, lease))

@@ -1,0 +1,62 @@
+"""What errors of PostgreSQL and its connections mean for an outbox: certainly not stored, or perhaps."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from callback_middleware.errors import OutboxError, OutboxUnavailable, OutboxUncertain
+
+_REMEDIES: Final[tuple[tuple[str, str], ...]] = (
+    ("28", "give the outbox the URL of a user that may connect, with its password"),
+    ("3D", "create that database, or give the outbox the URL of another"),
+    ("42501", "grant that user the use of the schema, its tables and functions"),
+    ("42P01", "run `callback-middleware migrate`"),
+    ("42883", "run `callback-middleware migrate`"),
+    ("3F", "run `callback-middleware migrate`"),
+    ("25006", "connect to the primary: this server only reads"),
+    ("53100", "free space on the server's disk"),
+    ("53300", "raise max_connections, put a pooler in front, or give the outbox fewer connections"),
+    ("53", "look at the server's memory, disk and limits"),
+    ("55P03", "see what holds its locks for so long (pg_stat_activity)"),
+    ("57014", "see what makes it slow (pg_stat_activity)"),
+    ("57", "see that the server runs, and what its log says"),
+    ("08", "see that the server runs, and that this machine may reach it"),
+)
+
+_CUT_OFF: Final = ("08", "57P01", "57P02", "57P05", "25P03")
+"""Classes of errors after which nobody knows what the server has done: it ended the connection."""
+
+
+def shown(url: str) -> str:
+    """A database's URL without a password and without options."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2] or "localhost"
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def out_of_reach(name: str, error: BaseException) -> OutboxUnavailable:
+    """What happened, where, and what to do. Nothing was stored."""
+    code = error.sqlstate if isinstance(error, asyncpg.PostgresError) else None
+    remedy = next(
+        (remedy for prefix, remedy in _REMEDIES if code and code.startswith(prefix)),
+        "see that the server runs, and that this machine may reach it",
+    )
+    said = str(error) or type(error).__name__
+    return OutboxUnavailable(f"the outbox {name} is out of reach: {said}; {remedy}")
+
+
+def meaning(name: str, error: BaseException) -> OutboxError | None:
+    """What an error in the middle of a statement comes to; None for one that is about what was asked for."""
+    if isinstance(error, asyncpg.PostgresError):
+        code = error.sqlstate or ""
+        if not code.startswith(_CUT_OFF):
+            return None if code.startswith(("21", "22", "23", "CM")) else out_of_reach(name, error)
+    elif isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
+        # A value that does not fit its parameter: nothing was sent.
+        return None
+    elif not isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
+        return None
+    return OutboxUncertain(f"{out_of_reach(name, error)} (it may have been stored all the same)")

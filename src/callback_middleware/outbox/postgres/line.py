@@ -1,0 +1,224 @@
+"""Connections to one database from one event loop: few, bounded in time, and thrown away when anything is odd."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Final, TypeAlias, TypeVar
+from urllib.parse import parse_qs, urlsplit
+
+import anyio
+import asyncpg
+
+from callback_middleware.errors import ConfigurationError, OutboxError, OutboxUnavailable, OutboxUncertain
+from callback_middleware.eventloop import spawn
+from callback_middleware.outbox.postgres.faults import meaning, out_of_reach, shown
+
+logger = logging.getLogger("callback_middleware")
+
+T = TypeVar("T")
+
+Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
+
+CONNECTING: Final = 3.0
+"""Seconds that a connection has to be made: less than a put waits."""
+
+PROBE: Final = 1.0
+"""Seconds between two tries of a database that failed."""
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "application_name": "callback_middleware",
+    "default_transaction_isolation": "read committed",
+    "synchronous_commit": "on",
+    # A worker that is stopped, or cut off, must not hold anything for longer than a lease.
+    "idle_in_transaction_session_timeout": "10s",
+    "statement_timeout": "30s",
+    "tcp_user_timeout": "10s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "2",
+    "jit": "off",
+}
+"""Of every session, unless a pooler is in between."""
+
+
+class Outage:
+    """What the database fails with, until it works again: shared by all event loops of a process."""
+
+    def __init__(self, name: str) -> None:
+        self.error: OutboxUnavailable | None = None
+        self._name = name
+
+    def begin(self, error: OutboxUnavailable) -> None:
+        if self.error is None:
+            logger.error("%s", error)
+        self.error = error
+
+    def end(self) -> None:
+        if self.error is not None:
+            logger.warning("the outbox %s works again", self._name)
+            self.error = None
+
+
+class Line:
+    """What the tasks of one event loop ask the database through.
+
+    Args:
+        url: ``postgresql://…``.
+        outage: Begun when the database is out of reach, and ended when it works.
+        probe: A statement that writes; run while there is an outage.
+        size: Connections, at most.
+        pooler: Whether they go through one that hands out connections per transaction.
+    """
+
+    def __init__(self, url: str, outage: Outage, probe: str, *, size: int, pooler: bool) -> None:
+        self._url = url
+        self._name = shown(url)
+        self._outage = outage
+        self._probe = probe
+        self._size = size
+        self._cached = 0 if pooler else 200
+        self._settings = None if pooler else dict(SETTINGS)
+        self._pool: asyncpg.Pool | None = None
+        self._opening = anyio.Lock()
+        self._probing = False
+        self._closed = False
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]], *, seconds: float) -> T:
+        """Do something on a connection, within so many seconds.
+
+        A connection that was cut off, cancelled or too slow is closed without a word: what it was in the middle of is
+        nobody's any more.
+
+        Raises:
+            OutboxUnavailable: It was certainly not done.
+            OutboxUncertain: It may have been done.
+        """
+        begun = time.monotonic()
+        connection, pool = await self._connection(min(seconds, CONNECTING))
+        try:
+            with anyio.fail_after(max(seconds - (time.monotonic() - begun), 0)):
+                result = await work(connection)
+        except BaseException as error:
+            raise self._failed(connection, error, seconds) from error
+        finally:
+            # Also where its task is cancelled: it is a matter of this process alone.
+            with anyio.CancelScope(shield=True):
+                await pool.release(connection)
+        return result
+
+    async def connect(self) -> asyncpg.Connection:
+        """A connection of its own, outside of the pool. Raises what asyncpg does."""
+        connection: asyncpg.Connection = await asyncpg.connect(
+            self._url, timeout=CONNECTING, statement_cache_size=self._cached, server_settings=self._settings
+        )
+        return connection
+
+    async def aclose(self) -> None:
+        """Close all connections. It may be used again."""
+        pool, self._pool = self._pool, None
+        self._closed = True
+        if pool is not None:
+            with anyio.move_on_after(CONNECTING):
+                await pool.close()
+            pool.terminate()
+
+    def works(self) -> None:
+        """A write was done."""
+        self._outage.end()
+
+    async def _connection(self, seconds: float) -> tuple[Connection, asyncpg.Pool]:
+        try:
+            with anyio.fail_after(seconds):
+                pool = await self._open()
+                return await pool.acquire(), pool
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, EOFError) as error:
+            said = TimeoutError(f"no connection within {seconds:g} s") if isinstance(error, TimeoutError) else error
+            raise self._out(out_of_reach(self._name, said)) from error
+
+    async def _open(self) -> asyncpg.Pool:
+        async with self._opening:
+            if self._pool is None:
+                self._pool = asyncpg.create_pool(
+                    self._url,
+                    min_size=0,
+                    max_size=self._size,
+                    timeout=CONNECTING,
+                    statement_cache_size=self._cached,
+                    server_settings=self._settings,
+                    reset=_leave_as_it_is,
+                )
+                self._closed = False
+                await self._pool
+            return self._pool
+
+    def _failed(self, connection: Connection, error: BaseException, seconds: float) -> BaseException:
+        """What an error comes to that ended the use of a connection."""
+        if isinstance(error, TimeoutError):
+            _cut(connection)
+            late = f"it did not answer within {seconds:g} s"
+            return self._out(
+                OutboxUncertain(f"the outbox {self._name} is out of reach: {late}; see what makes it slow"),
+            )
+        if not isinstance(error, Exception):
+            _cut(connection)
+            return error
+        meant = meaning(self._name, error)
+        if isinstance(meant, OutboxUncertain):
+            _cut(connection)
+        return error if meant is None else self._out(meant)
+
+    def _out(self, error: OutboxError) -> OutboxError:
+        self._outage.begin(error if isinstance(error, OutboxUnavailable) else OutboxUnavailable(*error.args))
+        if not self._probing:
+            self._probing = True
+            spawn(self._try_again)
+        return error
+
+    async def _try_again(self) -> None:
+        """See whether the database works again, until it does or nobody uses it any more."""
+        try:
+            while self._outage.error is not None and not self._closed:
+                await anyio.sleep(PROBE)
+                try:
+                    with anyio.fail_after(2 * CONNECTING):
+                        await self._try()
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, EOFError) as error:
+                    logger.debug("the outbox %s still fails: %s", self._name, error)
+                else:
+                    self._outage.end()
+        finally:
+            self._probing = False
+
+    async def _try(self) -> None:
+        connection = await self.connect()
+        try:
+            await connection.execute(self._probe)
+        finally:
+            connection.terminate()
+
+
+def _cut(connection: Connection) -> None:
+    """Close a connection without a word."""
+    # The pool has taken it back by itself, if it was lost.
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
+
+
+async def _leave_as_it_is(connection: object) -> None:
+    """Nothing is set, locked or listened to on a connection of the pool: there is nothing to reset."""
+
+
+def check_url(url: str) -> str:
+    """A URL as asyncpg takes it. Raises ``ConfigurationError`` for any other."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"postgresql", "postgres"}:
+        raise ConfigurationError(
+            f"PostgresOutbox needs a URL such as postgresql://user:password@host:5432/database, not one of the scheme "
+            f"{parts.scheme!r}"
+        )
+    if "schema" in parse_qs(parts.query):
+        raise ConfigurationError("PostgresOutbox takes the schema as an argument, schema=…, and not from its URL")
+    return url

@@ -1,0 +1,75 @@
+-- Days. What a clock that is wrong puts outside of those that are made goes to the default partitions.
+CREATE TABLE delivery_default PARTITION OF delivery DEFAULT;
+CREATE TABLE result_default PARTITION OF result DEFAULT;
+CREATE TABLE attempt_default PARTITION OF attempt DEFAULT;
+
+-- The lowest UUIDv7 of a moment (RFC 9562, 5.7: milliseconds in its first 48 bits).
+CREATE FUNCTION lowest_id(moment timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+  SELECT (rpad(lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0'), 32, '0'))::uuid
+$$;
+
+-- Make the partition of one day of one table, unless it is there. What the default one holds of it moves.
+--
+-- One table at a time, and one session at a time: whoever waits for a lock here holds none that others wait for, but
+-- that of one default partition, for half a second at most.
+CREATE FUNCTION make_part(parent text, day date) RETURNS boolean LANGUAGE plpgsql
+  SET search_path FROM CURRENT SET lock_timeout = '500ms' AS $$
+DECLARE
+  low constant uuid := lowest_id(day::timestamp AT TIME ZONE 'UTC');
+  high constant uuid := lowest_id((day + 1)::timestamp AT TIME ZONE 'UTC');
+  part constant text := parent || '_' || to_char(day, 'YYYYMMDD');
+  key constant text := CASE parent WHEN 'delivery' THEN 'id' ELSE 'delivery' END;
+BEGIN
+  IF to_regclass(format('%I.%I', current_schema(), part)) IS NOT NULL
+    OR NOT pg_try_advisory_xact_lock(hashtextextended('callback_middleware days', 'queue'::regclass::oid::bigint)) THEN
+    RETURN false;
+  END IF;
+  -- Made apart and attached: that alone takes no lock that keeps others from the parent.
+  EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)', part, parent);
+  EXECUTE format('WITH moved AS (DELETE FROM %I WHERE %I >= %L AND %I < %L RETURNING *) INSERT INTO %I SELECT * FROM moved',
+    parent || '_default', key, low, key, high, part);
+  EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, part, low, high);
+  RETURN true;
+END $$;
+
+-- Drop the partition of one day of one table. Of deliveries only if none of them is queued, and every one ended before a
+-- moment; of the other tables once their deliveries are gone.
+CREATE FUNCTION drop_part(parent text, day date, before timestamptz) RETURNS boolean LANGUAGE plpgsql
+  SET search_path FROM CURRENT SET lock_timeout = '500ms' AS $$
+DECLARE
+  low constant uuid := lowest_id(day::timestamp AT TIME ZONE 'UTC');
+  high constant uuid := lowest_id((day + 1)::timestamp AT TIME ZONE 'UTC');
+  suffix constant text := '_' || to_char(day, 'YYYYMMDD');
+  kept boolean;
+BEGIN
+  IF to_regclass(format('%I.%I', current_schema(), parent || suffix)) IS NULL THEN
+    RETURN true;
+  END IF;
+  -- Cheaply first, and again when nobody can queue anything of it any more.
+  FOR locked IN 0..1 LOOP
+    IF locked = 1 THEN
+      -- In the order in which a query takes them.
+      EXECUTE format('LOCK TABLE ONLY %I IN ACCESS EXCLUSIVE MODE', parent);
+      EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent || suffix);
+    END IF;
+    IF parent = 'delivery' THEN
+      EXECUTE format('SELECT EXISTS (SELECT FROM queue WHERE id >= %L AND id < %L)'
+        ' OR EXISTS (SELECT FROM %I WHERE ended_at >= %L)', low, high, 'result' || suffix, before) INTO kept;
+    ELSE
+      kept := to_regclass(format('%I.%I', current_schema(), 'delivery' || suffix)) IS NOT NULL;
+    END IF;
+    IF kept THEN
+      RETURN false;
+    END IF;
+  END LOOP;
+  EXECUTE format('DROP TABLE %I', parent || suffix);
+  RETURN true;
+END $$;
+
+-- The days that have partitions.
+CREATE FUNCTION days() RETURNS SETOF date LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+  SELECT to_date(right(child.relname, 8), 'YYYYMMDD')
+  FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
+  WHERE inhparent = 'attempt'::regclass AND child.relname ~ '^attempt_\d{8}$'
+  ORDER BY 1
+$$;

@@ -1,0 +1,227 @@
+-- Storing what was staged, on any connection, in one statement: an outbox' own, or its user's in the middle of theirs.
+--
+-- Who is called from outside sets the search path for all whom it calls.
+
+-- How many deliveries of an origin are queued; `most` where there are more.
+CREATE FUNCTION live(key bigint, most integer) RETURNS integer LANGUAGE sql STABLE AS $$
+  SELECT count(*)::integer FROM (
+    (SELECT FROM queue WHERE ready AND NOT suspect AND origin_key = key LIMIT most)
+    UNION ALL (SELECT FROM queue WHERE NOT ready AND NOT suspect AND origin_key = key LIMIT most)
+    UNION ALL (SELECT FROM queue WHERE suspect AND origin_key = key LIMIT most)
+    LIMIT most
+  ) few
+$$;
+
+-- Why one more delivery finds no room: the bound's name; null if it does.
+CREATE FUNCTION refusal(bounds json, key bigint, whose text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  newcomer constant integer := bounds->>'newcomer';
+  per_origin constant integer := bounds->>'per_origin';
+  per_owner constant integer := bounds->>'per_owner';
+  most integer := per_origin;
+  name text := 'per_origin';
+BEGIN
+  IF newcomer <= coalesce(per_origin, newcomer)
+    AND NOT EXISTS (SELECT FROM origin WHERE origin_key = key AND accepted_at IS NOT NULL) THEN
+    most := newcomer;
+    name := 'newcomer';
+  END IF;
+  IF most IS NOT NULL AND live(key, most) >= most THEN
+    RETURN name;
+  END IF;
+  IF whose IS NOT NULL AND per_owner IS NOT NULL
+    AND (SELECT count(*) FROM (SELECT FROM queue WHERE owner = whose LIMIT per_owner) few) >= per_owner THEN
+    RETURN 'per_owner';
+  END IF;
+  RETURN NULL;
+END $$;
+
+CREATE FUNCTION retry_id(text, bigint) RETURNS integer LANGUAGE plpgsql AS $$
+DECLARE
+  found_id integer;
+BEGIN
+  LOOP
+    SELECT id INTO found_id FROM retry WHERE digest = digest($1);
+    IF found_id IS NOT NULL THEN
+      RETURN found_id;
+    END IF;
+    INSERT INTO retry (policy, digest, max_age) VALUES ($1, digest($1), $2) ON CONFLICT DO NOTHING;
+  END LOOP;
+END $$;
+
+-- Whether a delivery's dedupe key was free, and is used from now on.
+CREATE FUNCTION admit(key bytea, now_ timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  INSERT INTO dedupe AS held (digest, until) VALUES (key, now_ + interval '24 hours')
+  ON CONFLICT (digest) DO UPDATE SET until = excluded.until WHERE held.until <= now_;
+  RETURN FOUND;
+END $$;
+
+-- One delivery of a batch: 'stored', 'duplicate', a bound's name, or null for an id that is known.
+CREATE FUNCTION put_delivery(one delivery, bounds json, now_ timestamptz) RETURNS text LANGUAGE plpgsql
+  AS $$
+DECLARE
+  full_ text;
+  used bytea;
+BEGIN
+  IF EXISTS (SELECT FROM delivery WHERE id = one.id) THEN
+    RETURN NULL;
+  END IF;
+  IF one.dedupe IS NOT NULL THEN
+    used := CASE WHEN one.subscription IS NULL THEN digest(one.operation, one.callback, one.dedupe)
+      ELSE digest(one.operation, one.callback, one.dedupe, one.subscription_key, one.subscription_owner) END;
+  END IF;
+  IF bounds IS NOT NULL THEN
+    full_ := refusal(bounds, one.origin_key, one.subscription_owner);
+    IF full_ IS NOT NULL AND NOT coalesce((SELECT until > now_ FROM dedupe WHERE digest = used), false) THEN
+      RETURN full_;
+    END IF;
+  END IF;
+  IF used IS NOT NULL AND NOT admit(used, now_) THEN
+    RETURN 'duplicate';
+  END IF;
+  INSERT INTO delivery SELECT one.* ON CONFLICT (id) DO NOTHING;
+  IF NOT FOUND THEN
+    RETURN NULL;
+  END IF;
+  INSERT INTO queue (id, origin_key, due_at, ready, owner)
+  VALUES (one.id, one.origin_key, one.due_at, one.due_at <= greatest(one.created_at, now_), one.subscription_owner);
+  RETURN 'stored';
+END $$;
+
+-- Make a subscription, or replace the same owner's. False where the key is another owner's, and in force.
+CREATE FUNCTION subscribe(one json, skew interval, now_ timestamptz) RETURNS boolean LANGUAGE plpgsql
+  AS $$
+BEGIN
+  INSERT INTO subscription AS held (digest, callback, key, owner, generation, operation, method, url, origin, origin_key,
+    headers, created_at, expires_at, retry, deadline, tags)
+  VALUES (digest(one->>'callback', one->>'key'), one->>'callback', one->>'key', one->>'owner', 1, one->>'operation',
+    one->>'method', one->>'url', one->>'origin', (one->>'origin_key')::bigint, one->>'headers',
+    (one->>'created_at')::timestamptz + skew, (one->>'expires_at')::timestamptz + skew,
+    retry_id(one->>'retry', (one->>'max_age')::bigint), (one->>'deadline')::bigint, one->>'tags')
+  ON CONFLICT (digest) DO UPDATE SET owner = excluded.owner, generation = held.generation + 1,
+    operation = excluded.operation, method = excluded.method, url = excluded.url, origin = excluded.origin,
+    origin_key = excluded.origin_key, headers = excluded.headers, created_at = excluded.created_at,
+    expires_at = excluded.expires_at, ended_at = NULL, retry = excluded.retry, deadline = excluded.deadline,
+    tags = excluded.tags
+  WHERE held.owner IS NOT DISTINCT FROM excluded.owner OR held.ended_at IS NOT NULL OR held.expires_at <= now_;
+  RETURN FOUND;
+END $$;
+
+-- What a notification becomes, sent where its subscription says at this moment; null where nobody subscribed.
+CREATE FUNCTION notified(one json, skew interval, now_ timestamptz) RETURNS delivery LANGUAGE sql STABLE AS $$
+  SELECT (one->>'id')::uuid, operation, callback, method, url, origin, origin_key,
+    -- Lists and objects as JSON are joined as text: of two values of one name the last one, the notification's, counts.
+    CASE WHEN headers IS NULL THEN one->>'headers' WHEN one->>'headers' IS NULL THEN headers
+      ELSE left(one->>'headers', -1) || ',' || substr(headers, 2) END,
+    decode(one->>'body', 'base64'), (one->>'created_at')::timestamptz + skew, (one->>'due_at')::timestamptz + skew,
+    (one->>'due_at')::timestamptz + skew + max_age * interval '1 microsecond', held.retry, deadline, one->>'dedupe',
+    CASE WHEN tags IS NULL THEN one->>'tags' WHEN one->>'tags' IS NULL THEN tags
+      ELSE left(tags, -1) || ',' || substr(one->>'tags', 2) END,
+    key, owner, generation, held.digest
+  FROM subscription held JOIN retry ON retry.id = held.retry
+  WHERE held.digest = digest(one->>'callback', one->>'key') AND owner IS NOT DISTINCT FROM one->>'owner'
+    AND ended_at IS NULL AND (expires_at IS NULL OR expires_at > now_)
+$$;
+
+CREATE FUNCTION asked(one json, skew interval) RETURNS delivery LANGUAGE sql AS $$
+  SELECT (one->>'id')::uuid, one->>'operation', one->>'callback', one->>'method', one->>'url', one->>'origin',
+    (one->>'origin_key')::bigint, one->>'headers', decode(one->>'body', 'base64'),
+    (one->>'created_at')::timestamptz + skew, (one->>'due_at')::timestamptz + skew,
+    (one->>'expires_at')::timestamptz + skew, retry_id(one->>'retry', (one->>'max_age')::bigint),
+    (one->>'deadline')::bigint, one->>'dedupe', one->>'tags', one->>'subscription_key', one->>'subscription_owner',
+    (one->>'generation')::integer,
+    CASE WHEN one->>'subscription_key' IS NOT NULL THEN digest(one->>'callback', one->>'subscription_key') END
+$$;
+
+CREATE FUNCTION put_one(batch json, skew interval, now_ timestamptz, bounds json) RETURNS json LANGUAGE plpgsql
+  AS $$
+DECLARE
+  one json;
+  wanted delivery;
+  became text;
+  report jsonb := '{"stored": [], "duplicates": [], "unsubscribed": [], "refused": []}';
+  place integer := 0;
+BEGIN
+  FOR one IN SELECT value FROM json_array_elements(batch->'subscribe') LOOP
+    IF NOT subscribe(one, skew, now_) THEN
+      RAISE EXCEPTION USING ERRCODE = 'CM001', MESSAGE = 'the key is subscribed by another owner', DETAIL = place;
+    END IF;
+    place := place + 1;
+  END LOOP;
+  FOR one IN SELECT value FROM json_array_elements(batch->'deliveries')
+    UNION ALL SELECT value FROM json_array_elements(batch->'notify') LOOP
+    wanted := CASE WHEN one->>'url' IS NULL THEN notified(one, skew, now_) ELSE asked(one, skew) END;
+    IF wanted.id IS NULL THEN
+      IF NOT EXISTS (SELECT FROM delivery WHERE id = (one->>'id')::uuid) THEN
+        report := jsonb_insert(report, '{unsubscribed,-1}', to_jsonb(one->>'id'), true);
+      END IF;
+      CONTINUE;
+    END IF;
+    became := put_delivery(wanted, bounds, now_);
+    IF became = 'stored' THEN
+      report := jsonb_insert(report, '{stored,-1}', to_jsonb(one->>'id'), true);
+    ELSIF became = 'duplicate' THEN
+      report := jsonb_insert(report, '{duplicates,-1}', to_jsonb(one->>'id'), true);
+    ELSIF became IS NOT NULL THEN
+      report := jsonb_insert(report, '{refused,-1}', jsonb_build_array(wanted.id, became, wanted.origin), true);
+    END IF;
+  END LOOP;
+  UPDATE subscription held SET ended_at = now_ FROM json_array_elements(batch->'end') gone
+  WHERE held.digest = digest(gone.value->>'callback', gone.value->>'key')
+    AND held.owner IS NOT DISTINCT FROM gone.value->>'owner' AND held.ended_at IS NULL;
+  RETURN report;
+END $$;
+
+-- Store batches, each whole or not at all. A report for each; {"taken": n} where its subscription n is another owner's.
+CREATE FUNCTION put_each(batches json, told timestamptz, bounds json) RETURNS json LANGUAGE plpgsql
+  SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+DECLARE
+  now_ constant timestamptz := instant();
+  -- What the clock of the process is off: its times are told in it.
+  skew constant interval := now_ - told;
+  batch json;
+  report json;
+  reports json[] := '{}';
+  taken text;
+BEGIN
+  FOR batch IN SELECT value FROM json_array_elements(batches) LOOP
+    BEGIN
+      report := put_one(batch, skew, now_, bounds);
+    EXCEPTION WHEN SQLSTATE 'CM001' THEN
+      GET STACKED DIAGNOSTICS taken = PG_EXCEPTION_DETAIL;
+      report := json_build_object('taken', taken::integer);
+    END;
+    reports := reports || report;
+  END LOOP;
+  RETURN array_to_json(reports);
+END $$;
+
+-- How many deliveries of each of these origins are queued, up to the bound that holds for it, and who has ever accepted.
+CREATE FUNCTION standing(keys bigint[], newcomer integer, per_origin integer)
+RETURNS TABLE (origin_key bigint, live integer, accepted boolean) LANGUAGE sql STABLE
+  SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+  SELECT k.key, live(k.key, coalesce(CASE WHEN known.accepted THEN per_origin ELSE least(newcomer, per_origin) END, 0)),
+    known.accepted
+  FROM unnest(keys) k(key), LATERAL (
+    SELECT EXISTS (SELECT FROM origin o WHERE o.origin_key = k.key AND o.accepted_at IS NOT NULL) AS accepted
+  ) known
+$$;
+
+-- The number of a retry policy, which is remembered if it is new.
+CREATE FUNCTION learn_retry(policy text, max_age bigint) RETURNS integer LANGUAGE sql
+  SET search_path FROM CURRENT SET enable_seqscan = off AS 'SELECT retry_id($1, $2)';
+
+-- Store a batch in the transaction of whoever calls, which is the one that they have just named; else why not.
+CREATE FUNCTION put_joined(batch json, told timestamptz, bounds json, joined text, whose uuid) RETURNS json
+  LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+BEGIN
+  IF pg_current_xact_id()::text <> joined THEN
+    RETURN '{"refused": "no transaction"}'::json;
+  ELSIF current_setting('synchronous_commit') = 'off' THEN
+    RETURN '{"refused": "synchronous_commit"}'::json;
+  ELSIF whose <> (SELECT identity FROM probe) THEN
+    RETURN '{"refused": "elsewhere"}'::json;
+  END IF;
+  RETURN put_each(json_build_array(batch), told, bounds);
+END $$;

@@ -1,0 +1,149 @@
+"""Storing what requests staged: many batches in one commit, in one statement if they are plain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from callback_middleware.backlog import BacklogLimits, Bound, Refusal
+from callback_middleware.delivery import Delivery
+from callback_middleware.errors import OutboxError
+from callback_middleware.outbox.gathering import Result
+from callback_middleware.outbox.postgres.line import Connection
+from callback_middleware.outbox.postgres.retries import Retries
+from callback_middleware.outbox.postgres.room import Room
+from callback_middleware.outbox.postgres.rows import batches_text, delivery_row
+from callback_middleware.outbox.postgres.schema import Schema
+from callback_middleware.outbox.taken import taken
+from callback_middleware.ports import Batch, PutReport
+
+MOST_ROWS: Final = 1000
+"""In one statement."""
+
+
+class Puts:
+    """Stores bursts.
+
+    Args:
+        schema: Where.
+        retries: The numbers of retry policies.
+        limits: How many deliveries may be live; None for as many as come.
+    """
+
+    def __init__(self, schema: Schema, retries: Retries, limits: BacklogLimits | None) -> None:
+        self._schema = schema
+        self._retries = retries
+        self._limits = limits
+        self._room = Room(schema, limits)
+
+    async def put_all(self, connection: Connection, batches: Sequence[Batch], now: datetime) -> Sequence[Result]:
+        """Store every batch whole or not at all. One result for each, in their order.
+
+        What is plain is one statement, and so one commit. What one batch is wrong with is told to it alone.
+
+        Args:
+            connection: Of the outbox.
+            batches: What is stored.
+            now: By the clock that their times were told by.
+        """
+        deliveries = [delivery for batch in batches for delivery in batch.deliveries]
+        try:
+            if len(deliveries) <= MOST_ROWS and all(map(_is_plain, batches)):
+                return await self._put_plain(connection, batches, deliveries, now)
+            return await self._put_each(connection, batches, now)
+        except OutboxError:
+            raise
+        except Exception as error:
+            if len(batches) > 1 and _is_about_values(error):
+                return [await self._put_alone(connection, batch, now) for batch in batches]
+            raise
+
+    async def _put_alone(self, connection: Connection, batch: Batch, now: datetime) -> Result:
+        try:
+            (result,) = await self._put_each(connection, [batch], now)
+        except Exception as error:
+            if not _is_about_values(error):
+                raise
+            return error
+        return result
+
+    async def _put_plain(
+        self, connection: Connection, batches: Sequence[Batch], deliveries: Sequence[Delivery], now: datetime
+    ) -> Sequence[Result]:
+        if not deliveries:
+            return [PutReport() for _ in batches]
+        retry_id = await self._retries.ids(connection, {delivery.retry for delivery in deliveries})
+        full = await self._room.refusals(connection, deliveries)
+        rows = [delivery_row(one, retry_id[one.retry]) for one in deliveries if one.id not in full]
+        new: set[UUID] = set()
+        if rows:
+            # In one order everywhere: of two that put the same ids, none waits for the other.
+            rows.sort(key=_id)
+            stored = await connection.fetch(self._schema.put, *zip(*rows, strict=True), now)
+            new.update(record[0] for record in stored)
+        if len(new) == len(deliveries):
+            return [PutReport([delivery.id for delivery in batch.deliveries]) for batch in batches]
+        return [_report(new, full, batch.deliveries) for batch in batches]
+
+    async def _put_each(self, connection: Connection, batches: Sequence[Batch], now: datetime) -> Sequence[Result]:
+        text = await connection.fetchval(
+            self._schema.put_each, batches_text(batches), now, bounds_text(self._limits), timeout=None
+        )
+        self._room.forget()
+        return reports(text, batches, self._limits)
+
+
+def bounds_text(limits: BacklogLimits | None) -> str | None:
+    """Bounds as the function ``put_each`` reads them."""
+    return None if limits is None else json.dumps({one.name: getattr(limits, one.name) for one in fields(limits)})
+
+
+def reports(text: str, batches: Sequence[Batch], limits: BacklogLimits | None) -> Sequence[Result]:
+    """What the function ``put_each`` has to say, batch by batch."""
+    return [_told(told, batch, limits) for told, batch in zip(json.loads(text), batches, strict=True)]
+
+
+def _told(told: Mapping[str, Any], batch: Batch, limits: BacklogLimits | None) -> Result:
+    if "taken" in told:
+        return taken(batch.subscribe[told["taken"]].key)
+    return PutReport(
+        list(map(UUID, told["stored"])),
+        list(map(UUID, told["duplicates"])),
+        list(map(UUID, told["unsubscribed"])),
+        {UUID(id_): Refusal(Bound(bound), getattr(limits, bound), origin) for id_, bound, origin in told["refused"]},
+    )
+
+
+def _is_plain(batch: Batch) -> bool:
+    special = batch.subscribe or batch.notify or batch.end
+    return not special and all(one.dedupe is None and one.subscription is None for one in batch.deliveries)
+
+
+def _is_about_values(error: Exception) -> bool:
+    """Whether something was wrong with what was to be stored, and nothing with the database."""
+    import asyncpg
+
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(("21", "22", "23"))
+    return isinstance(error, ValueError | TypeError | OverflowError | AttributeError)
+
+
+def _id(row: Sequence[Any]) -> UUID:
+    return row[0]  # type: ignore[no-any-return]
+
+
+def _report(new: set[UUID], full: Mapping[UUID, Refusal], deliveries: Iterable[Delivery]) -> PutReport:
+    """Which of these are new, each once, also where two batches name it; and which found no room."""
+    stored: list[UUID] = []
+    refused: dict[UUID, Refusal] = {}
+    for delivery in deliveries:
+        if delivery.id in full:
+            refused[delivery.id] = full[delivery.id]
+        elif delivery.id in new:
+            new.discard(delivery.id)
+            stored.append(delivery.id)
+    return PutReport(stored, refused=refused)

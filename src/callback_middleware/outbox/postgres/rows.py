@@ -1,0 +1,250 @@
+"""Values as rows, and rows as values: exact, and without a look at the database."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeAlias
+
+from callback_middleware.delivery import Delivery
+from callback_middleware.outbox.columns import (
+    microseconds,
+    origin_key,
+    pairs_of,
+    pairs_text,
+    storable,
+    tags_of,
+    tags_text,
+)
+from callback_middleware.outbox.outcomes import outcome_columns, outcome_of
+from callback_middleware.outcomes import Attempt
+from callback_middleware.ports import Batch
+from callback_middleware.retry import RetryPolicy
+from callback_middleware.subscription import Notification, Subscription, SubscriptionKey, SubscriptionVersion
+
+Row: TypeAlias = tuple[Any, ...]
+
+Record: TypeAlias = Any
+"""What asyncpg reads: a tuple, and its names."""
+
+DELIVERY_COLUMNS: Final = (
+    *("id", "operation", "callback", "method", "url", "origin", "origin_key", "headers", "body"),
+    *("created_at", "due_at", "expires_at", "retry", "deadline", "dedupe", "tags"),
+    *("subscription_key", "subscription_owner", "generation"),
+)
+
+DELIVERY_TYPES: Final = (
+    *("uuid", "text", "text", "text", "text", "text", "bigint", "text", "bytea"),
+    *("timestamptz", "timestamptz", "timestamptz", "integer", "bigint", "text", "text"),
+    *("text", "text", "integer"),
+)
+
+SUBSCRIPTION_COLUMNS: Final = (
+    *("callback", "key", "owner", "generation", "operation", "method", "url", "origin", "headers"),
+    *("created_at", "expires_at", "retry", "deadline", "tags"),
+)
+
+ATTEMPT_COLUMNS: Final = (
+    *("delivery", "fence", "run", "number", "started_at", "duration"),
+    *("outcome", "status", "detail", "body", "mismatch"),
+)
+
+
+def delivery_row(delivery: Delivery, retry: int) -> Row:
+    """The columns :data:`DELIVERY_COLUMNS` of a delivery that was sent at once and has no dedupe key."""
+    return (
+        delivery.id,
+        _text(delivery.operation),
+        _text(delivery.callback),
+        delivery.method,
+        delivery.url,
+        delivery.origin,
+        origin_key(delivery.origin),
+        pairs_text(tuple(delivery.headers)),
+        delivery.body,
+        delivery.created_at,
+        delivery.due_at,
+        delivery.expires_at,
+        retry,
+        microseconds(delivery.deadline),
+        None,
+        tags_text(delivery.tags),
+        None,
+        None,
+        None,
+    )
+
+
+def delivery_of(row: Record, retry: RetryPolicy, **changing: Any) -> Delivery:
+    """A delivery of the columns :data:`DELIVERY_COLUMNS` and what has changed since it was put."""
+    version = None if row[18] is None else SubscriptionVersion(SubscriptionKey(row[2], row[16], row[17]), row[18])
+    return Delivery(
+        id=row[0],
+        operation=row[1],
+        callback=row[2],
+        method=row[3],
+        url=row[4],
+        origin=row[5],
+        headers=pairs_of(row[7]),
+        body=row[8],
+        created_at=row[9],
+        due_at=changing.pop("due_at", None) or row[10],
+        expires_at=row[11],
+        retry=retry,
+        deadline=timedelta(microseconds=row[13]),
+        dedupe=row[14],
+        tags=tags_of(row[15]),
+        subscription=version,
+        **changing,
+    )
+
+
+def subscription_of(row: Record, retry: RetryPolicy) -> Subscription:
+    """A subscription of the columns :data:`SUBSCRIPTION_COLUMNS`."""
+    return Subscription(
+        key=SubscriptionKey(*row[:3]),
+        generation=row[3],
+        operation=row[4],
+        method=row[5],
+        url=row[6],
+        origin=row[7],
+        headers=pairs_of(row[8]),
+        created_at=row[9],
+        expires_at=row[10],
+        retry=retry,
+        deadline=timedelta(microseconds=row[12]),
+        tags=tags_of(row[13]),
+    )
+
+
+def attempt_row(fence: int, attempt: Attempt) -> Row:
+    """The columns :data:`ATTEMPT_COLUMNS`."""
+    return (
+        *(attempt.delivery, fence, attempt.run, attempt.number, attempt.started_at, microseconds(attempt.duration)),
+        *outcome_columns(attempt.outcome),
+        text_of(attempt.mismatch) or None,
+    )
+
+
+def attempt_of(row: Record) -> Attempt:
+    """An attempt of the columns :data:`ATTEMPT_COLUMNS`."""
+    delivery, _, run, number, started_at, duration, kind, status, detail, body, mismatch = row
+    return Attempt(
+        delivery=delivery,
+        run=run,
+        number=number,
+        started_at=started_at,
+        duration=timedelta(microseconds=duration),
+        outcome=outcome_of(kind, status, detail, body),
+        mismatch=mismatch or "",
+    )
+
+
+def batches_text(batches: Sequence[Batch]) -> str:
+    """Batches as the function ``put_each`` reads them: JSON, in ASCII."""
+    return json.dumps(
+        [
+            {
+                "subscribe": [_subscription(one) for one in batch.subscribe],
+                "deliveries": [_delivery(one) for one in batch.deliveries],
+                "notify": [_notification(one) for one in batch.notify],
+                "end": [_key(one) for one in batch.end],
+            }
+            for batch in batches
+        ],
+        separators=(",", ":"),
+    )
+
+
+def retry_text(policy: RetryPolicy) -> str:
+    """A retry policy as it stands in the database: one text for one policy."""
+    return json.dumps(policy.as_dict(), sort_keys=True)
+
+
+def max_age(policy: RetryPolicy) -> int | None:
+    """Its maximum age in microseconds."""
+    return None if policy.max_age is None else microseconds(policy.max_age)
+
+
+def _delivery(delivery: Delivery) -> Mapping[str, Any]:
+    version = delivery.subscription
+    return {
+        "id": str(delivery.id),
+        "operation": _text(delivery.operation),
+        "callback": _text(delivery.callback),
+        **_request(delivery),
+        "body": _bytes(delivery.body),
+        "created_at": _time(delivery.created_at),
+        "due_at": _time(delivery.due_at),
+        "expires_at": _time(delivery.expires_at),
+        "dedupe": _text(delivery.dedupe),
+        **(
+            {}
+            if version is None
+            else {
+                "subscription_key": _text(version.key.key),
+                "subscription_owner": _text(version.key.owner),
+                "generation": version.generation,
+            }
+        ),
+    }
+
+
+def _subscription(subscription: Subscription) -> Mapping[str, Any]:
+    return {
+        **_key(subscription.key),
+        "operation": _text(subscription.operation),
+        **_request(subscription),
+        "created_at": _time(subscription.created_at),
+        "expires_at": _time(subscription.expires_at),
+    }
+
+
+def _request(one: Delivery | Subscription) -> Mapping[str, Any]:
+    return {
+        "method": one.method,
+        "url": one.url,
+        "origin": one.origin,
+        "origin_key": origin_key(one.origin),
+        "headers": pairs_text(tuple(one.headers)),
+        "retry": retry_text(one.retry),
+        "max_age": max_age(one.retry),
+        "deadline": microseconds(one.deadline),
+        "tags": tags_text(one.tags),
+    }
+
+
+def _notification(notification: Notification) -> Mapping[str, Any]:
+    return {
+        "id": str(notification.id),
+        **_key(notification.key),
+        "body": _bytes(notification.body),
+        "headers": pairs_text(tuple(notification.headers)),
+        "created_at": _time(notification.created_at),
+        "due_at": _time(notification.due_at),
+        "dedupe": _text(notification.dedupe),
+        "tags": tags_text(notification.tags),
+    }
+
+
+def _key(key: SubscriptionKey) -> Mapping[str, Any]:
+    return {"callback": _text(key.callback), "key": _text(key.key), "owner": _text(key.owner)}
+
+
+def _bytes(body: bytes | None) -> str | None:
+    return None if body is None else b64encode(body).decode("ascii")
+
+
+def _time(time: datetime | None) -> str | None:
+    return None if time is None else time.isoformat()
+
+
+def text_of(text: str) -> str:
+    """A text as PostgreSQL takes it: without NUL, and without half a surrogate pair."""
+    return storable(text).replace("\0", "\\x00")
+
+
+def _text(text: str | None) -> str | None:
+    return None if text is None else text_of(text)
