@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -58,9 +59,15 @@ class FakePostgresOutbox(MemoryOutbox):
     def __init__(self, url: str, *, schema: str = "callback_middleware") -> None:
         super().__init__()
         self.schema = schema
+        self.like: FakePostgresOutbox | None = None
         if "wrong" in url:
             raise ConfigurationError(f"{url} is wrong")
         self.url = url
+
+    def elsewhere(self, url: str, *, schema: str | None = None) -> FakePostgresOutbox:
+        other = FakePostgresOutbox(url, schema=schema or self.schema)
+        other.like = self
+        return other
 
 
 @pytest.mark.parametrize("url", ["postgresql://shop@db/callbacks", "postgres://db", "PostgreSQL://db"])
@@ -72,6 +79,30 @@ def test_a_database_is_a_postgres_outbox(url: str, monkeypatch: pytest.MonkeyPat
     assert isinstance(outbox, FakePostgresOutbox)
     assert isinstance(other, FakePostgresOutbox)
     assert (outbox.url, outbox.schema, other.schema) == (url, "callback_middleware", "shop")
+
+
+@pytest.mark.parametrize(("schema", "taken"), [(None, "shop"), ("other", "other")])
+def test_a_database_is_used_as_another_one_is(schema: str | None, taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType(POSTGRES)
+    vars(module)["PostgresOutbox"] = FakePostgresOutbox
+    monkeypatch.setitem(sys.modules, POSTGRES, module)
+    mounted = FakePostgresOutbox("postgresql://db", schema="shop")
+    other = outbox_at("postgresql://staging", schema, like=mounted)
+    assert isinstance(other, FakePostgresOutbox)
+    assert (other.url, other.schema, other.like) == ("postgresql://staging", taken, mounted)
+
+
+def test_a_file_is_used_as_another_one_is(tmp_path: Path) -> None:
+    """What it keeps for ever must not be forgotten by a worker that was told nothing of that."""
+    mounted = SQLiteOutbox(tmp_path / "here.db", keep=None, backlog=None)
+    other = outbox_at(f"sqlite:{tmp_path / 'there.db'}", like=mounted)
+    assert isinstance(other, SQLiteOutbox)
+    assert other.path == tmp_path / "there.db"
+    assert (other._alike.keywords["keep"], other._backlog) == (None, None)
+
+
+def test_another_kind_of_outbox_has_other_settings(tmp_path: Path) -> None:
+    assert isinstance(outbox_at(f"sqlite:{tmp_path / 'there.db'}", like=MemoryOutbox(backlog=None)), SQLiteOutbox)
 
 
 def test_what_the_outbox_refuses_is_told_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:

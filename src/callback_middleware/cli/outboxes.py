@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 from callback_middleware.cli.refusals import Refused
 from callback_middleware.errors import ConfigurationError
@@ -46,12 +46,14 @@ def sqlite_path(url: str) -> str | None:
     return rest
 
 
-def outbox_at(url: str, schema: str | None = None) -> Outbox:
+def outbox_at(url: str, schema: str | None = None, *, like: Outbox | None = None) -> Outbox:
     """The outbox that a URL names. Nothing is opened.
 
     Args:
         url: As ``URLS`` says.
-        schema: Of a PostgreSQL database; None for the one that an outbox has unless it is told otherwise.
+        schema: Of a PostgreSQL database; None for the one that ``like`` has, or an outbox that is told none.
+        like: Another outbox, whose settings it takes if it is one of the same kind: how long it keeps what has ended,
+            how much it lets wait.
 
     Raises:
         Refused: It names none, or the library that it takes is not installed. No password is told.
@@ -59,12 +61,13 @@ def outbox_at(url: str, schema: str | None = None) -> Outbox:
     try:
         if is_postgres(url):
             named = {} if schema is None else {"schema": schema}
-            found: Outbox = import_module("callback_middleware.outbox.postgres").PostgresOutbox(url, **named)
+            outbox: Any = import_module("callback_middleware.outbox.postgres").PostgresOutbox
+            found: Outbox = like.elsewhere(url, **named) if isinstance(like, outbox) else outbox(url, **named)
             return found
         path = sqlite_path(url)
         if path is not None:
             refuse_schema(schema)
-            return SQLiteOutbox(path)
+            return like.elsewhere(path) if isinstance(like, SQLiteOutbox) else SQLiteOutbox(path)
     except (ConfigurationError, ImportError) as error:
         raise Refused(masked(str(error))) from None
     raise unknown(url)

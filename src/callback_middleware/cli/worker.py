@@ -95,7 +95,7 @@ def work(
 
 def _other_outbox(middleware: CallbackMiddleware, url: str | None, schema: str | None) -> AbstractContextManager[None]:
     if url:
-        return middleware.with_parts(outbox=outbox_at(url, schema))
+        return middleware.with_parts(outbox=outbox_at(url, schema, like=middleware.outbox))
     if schema is not None:
         raise Refused(
             f"--schema says where in the database of --outbox (or {VARIABLE}) the outbox is, and there is none"
