@@ -108,11 +108,11 @@ class Responder:
         return self._callbacks
 
     def _joining(self) -> Transactions:
-        """Where the handler's own transactions are joined."""
-        if self._transactions is None:
-            operation = self.operation if isinstance(self.operation, Operation) else UNDOCUMENTED
-            self._transactions = Transactions(self._capture, operation, self._scope, self._tapped)
-        return self._transactions
+        """Where the handler's own transactions are joined: the same for all threads that ask at once."""
+        operation = self.operation if isinstance(self.operation, Operation) else UNDOCUMENTED
+        made = Transactions(self._capture, operation, self._scope, self._tapped)
+        ours: Transactions = self.__dict__.setdefault("_transactions", made)
+        return ours
 
     def _hold(self) -> None:
         """From now on this is a request like those that document callbacks."""

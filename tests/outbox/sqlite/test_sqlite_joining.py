@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -444,13 +445,9 @@ class TestJoining(SQLiteSetting):
     async def test_a_connection_of_another_thread_or_a_closed_one_is_refused(
         self, outbox: SQLiteOutbox, clock: VirtualClock, file: Path
     ) -> None:
-        made: list[sqlite3.Connection] = []
-        thread = threading.Thread(target=lambda: made.append(sqlite3.connect(file)))
-        thread.start()
-        thread.join()
-        with pytest.raises(ConfigurationError, match=r"cannot be used here .*in the thread that made it"):
-            outbox.put_in_sync(made[0], self.batch(clock))
-        made.clear()
+        with closing(sqlite3.connect(file)) as mine:
+            refused = partial(self.refused, outbox, clock, mine, r"cannot be used here .*in the thread that made it")
+            await anyio.to_thread.run_sync(anyio.run, refused)
         mine = sqlite3.connect(file)
         mine.close()
         with pytest.raises(ConfigurationError, match="cannot be used here"):

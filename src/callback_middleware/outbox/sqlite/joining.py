@@ -100,8 +100,8 @@ def fate_of(trace: Trace, connection: sqlite3.Connection) -> Fate:
 def _trace(guest: Guest, batch: Batch, report: PutReport, now: int) -> Trace:
     if report.stored:
         return Trace(guest.connection, delivery=report.stored[0].bytes)
-    for subscription in batch.subscribe:
-        return Trace(guest.connection, subscription=_version(guest, subscription.key))
+    if batch.subscribe:
+        return Trace(guest.connection, subscription=_version(guest, batch.subscribe[0].key))
     for key in batch.end:
         version = _version(guest, key)
         # One that was not there, or is another's, was not changed.
