@@ -164,12 +164,10 @@ def test_the_sql_of_every_step_can_be_had_without_a_database(
 
 
 def test_without_its_driver_it_says_which_extra_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callback_middleware.cli.schemas.import_module", lacking_driver)
+    for name in [one for one in sys.modules if one.startswith(POSTGRES)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
     assert refusal(URL) == "Error: PostgresOutbox needs asyncpg: pip install 'callback_middleware[postgres]'\n"
-
-
-def lacking_driver(name: str) -> ModuleType:
-    raise ImportError("PostgresOutbox needs asyncpg: pip install 'callback_middleware[postgres]'")
 
 
 # A file

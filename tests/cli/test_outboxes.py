@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
@@ -12,6 +12,7 @@ from callback_middleware import MemoryOutbox, SQLiteOutbox
 from callback_middleware.cli.outboxes import masked, outbox_at, sqlite_path
 from callback_middleware.cli.refusals import Refused
 from callback_middleware.errors import ConfigurationError
+from callback_middleware.outbox.postgres import PostgresOutbox
 
 POSTGRES = "callback_middleware.outbox.postgres"
 
@@ -55,41 +56,27 @@ def test_a_path_that_no_outbox_takes_is_refused() -> None:
         outbox_at("sqlite::memory:")
 
 
-class FakePostgresOutbox(MemoryOutbox):
-    def __init__(self, url: str, *, schema: str = "callback_middleware") -> None:
-        super().__init__()
-        self.schema = schema
-        self.like: FakePostgresOutbox | None = None
-        if "wrong" in url:
-            raise ConfigurationError(f"{url} is wrong")
-        self.url = url
-
-    def elsewhere(self, url: str, *, schema: str | None = None) -> FakePostgresOutbox:
-        other = FakePostgresOutbox(url, schema=schema or self.schema)
-        other.like = self
-        return other
-
-
 @pytest.mark.parametrize("url", ["postgresql://shop@db/callbacks", "postgres://db", "PostgreSQL://db"])
-def test_a_database_is_a_postgres_outbox(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType(POSTGRES)
-    vars(module)["PostgresOutbox"] = FakePostgresOutbox
-    monkeypatch.setitem(sys.modules, POSTGRES, module)
+def test_a_database_is_a_postgres_outbox(url: str) -> None:
     outbox, other = outbox_at(url), outbox_at(url, "shop")
-    assert isinstance(outbox, FakePostgresOutbox)
-    assert isinstance(other, FakePostgresOutbox)
+    assert isinstance(outbox, PostgresOutbox)
+    assert isinstance(other, PostgresOutbox)
     assert (outbox.url, outbox.schema, other.schema) == (url, "callback_middleware", "shop")
 
 
 @pytest.mark.parametrize(("schema", "taken"), [(None, "shop"), ("other", "other")])
-def test_a_database_is_used_as_another_one_is(schema: str | None, taken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType(POSTGRES)
-    vars(module)["PostgresOutbox"] = FakePostgresOutbox
-    monkeypatch.setitem(sys.modules, POSTGRES, module)
-    mounted = FakePostgresOutbox("postgresql://db", schema="shop")
+def test_a_database_is_used_as_another_one_is(schema: str | None, taken: str) -> None:
+    mounted = PostgresOutbox("postgresql://db", schema="shop", keep=None, backlog=None, connections=7, pooler=True)
     other = outbox_at("postgresql://staging", schema, like=mounted)
-    assert isinstance(other, FakePostgresOutbox)
-    assert (other.url, other.schema, other.like) == ("postgresql://staging", taken, mounted)
+    assert isinstance(other, PostgresOutbox)
+    assert (other.url, other.schema) == ("postgresql://staging", taken)
+    assert other._alike.keywords == {
+        "keep": None,
+        "clock": None,
+        "backlog": None,
+        "connections": 7,
+        "pooler": True,
+    }
 
 
 def test_a_file_is_used_as_another_one_is(tmp_path: Path) -> None:
@@ -106,11 +93,25 @@ def test_another_kind_of_outbox_has_other_settings(tmp_path: Path) -> None:
 
 
 def test_what_the_outbox_refuses_is_told_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType(POSTGRES)
-    vars(module)["PostgresOutbox"] = FakePostgresOutbox
-    monkeypatch.setitem(sys.modules, POSTGRES, module)
+    def refuse(url: str) -> NoReturn:
+        raise ConfigurationError(f"{url} is wrong")
+
+    monkeypatch.setattr("callback_middleware.outbox.postgres.PostgresOutbox.__init__", lambda _, url: refuse(url))
     with pytest.raises(Refused, match=r"postgresql://shop:\*\*\*@db/wrong is wrong"):
         outbox_at("postgresql://shop:secret@db/wrong")
+
+
+def test_a_schema_that_no_database_has_is_refused() -> None:
+    with pytest.raises(Refused, match="lower-case letters"):
+        outbox_at("postgresql://db", "Shop")
+
+
+def test_without_the_driver_it_says_which_extra_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [one for one in sys.modules if one.startswith(POSTGRES)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    with pytest.raises(Refused, match=r"callback_middleware\[postgres\]"):
+        outbox_at("postgresql://shop:secret@db/callbacks")
 
 
 @pytest.mark.parametrize("url", ["", "callbacks.db", "mysql://shop:secret@db/x", "shop:secret@db/callbacks"])

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 from callback_middleware.cli.refusals import Refused
 from callback_middleware.errors import ConfigurationError
@@ -60,10 +59,10 @@ def outbox_at(url: str, schema: str | None = None, *, like: Outbox | None = None
     """
     try:
         if is_postgres(url):
-            named = {} if schema is None else {"schema": schema}
-            outbox: Any = import_module("callback_middleware.outbox.postgres").PostgresOutbox
-            found: Outbox = like.elsewhere(url, **named) if isinstance(like, outbox) else outbox(url, **named)
-            return found
+            from callback_middleware.outbox.postgres import PostgresOutbox
+
+            mounted = like if isinstance(like, PostgresOutbox) else PostgresOutbox(url)
+            return mounted.elsewhere(url, schema=schema)
         path = sqlite_path(url)
         if path is not None:
             refuse_schema(schema)

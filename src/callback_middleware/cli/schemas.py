@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Protocol
+from types import ModuleType
+from typing import Protocol
 
 import anyio
 
 from callback_middleware.cli.outboxes import is_postgres, masked, refuse_schema, sqlite_path, unknown
 from callback_middleware.cli.refusals import Refused
-from callback_middleware.outbox.sqlite import SQLiteOutbox, migrating
+from callback_middleware.outbox.sqlite import SQLiteOutbox
+from callback_middleware.outbox.sqlite.migrating import migrate, pending
 from callback_middleware.ports import Outbox
-
-_POSTGRES: Final = "callback_middleware.outbox.postgres"
 
 
 class Schema(Protocol):
@@ -46,10 +45,10 @@ class FileSchema:
         return f"the file {self._path}"
 
     def pending(self) -> Sequence[str]:
-        return migrating.pending(self._path)
+        return pending(self._path)
 
     def migrate(self) -> Sequence[str]:
-        return migrating.migrate(self._path)
+        return migrate(self._path)
 
 
 class DatabaseSchema:
@@ -63,21 +62,19 @@ class DatabaseSchema:
         return masked(self._url)
 
     def pending(self) -> Sequence[str]:
-        return self._run("pending")
+        return self._run(_engine().pending)
 
     def migrate(self) -> Sequence[str]:
-        return self._run("migrate")
+        return self._run(_engine().migrate)
 
-    def _run(self, what: str) -> Sequence[str]:
-        function = getattr(_postgres("migrating"), what)
-        done: Sequence[str] = anyio.run(partial(function, self._url, **self._named))
-        return done
+    def _run(self, function: Callable[..., Awaitable[Sequence[str]]]) -> Sequence[str]:
+        return anyio.run(partial(function, self._url, **self._named))
 
 
 def script(name: str | None) -> str:
     """Every step in SQL, for whoever applies them in person."""
     named = {} if name is None else {"schema": name}
-    text: str = _postgres("migrating").script(**named)
+    text: str = _engine().script(**named)
     return text
 
 
@@ -100,15 +97,18 @@ def schema_of(outbox: Outbox, name: str | None) -> Schema:
     """
     if isinstance(outbox, SQLiteOutbox):
         return schema_at(f"sqlite:{outbox.path}", name)
-    # Whoever has such an outbox has imported it; whoever has not need not have its driver.
-    postgres: Any = sys.modules.get(_POSTGRES)
-    if postgres is not None and isinstance(outbox, postgres.PostgresOutbox):
-        return DatabaseSchema(outbox.url, name or outbox.schema)
+    # Without its driver nobody can have one of the other kind.
+    with suppress(ImportError):
+        from callback_middleware.outbox.postgres import PostgresOutbox
+
+        if isinstance(outbox, PostgresOutbox):
+            return DatabaseSchema(outbox.url, name or outbox.schema)
     raise Refused(f"{type(outbox).__name__} has no schema that could be brought up to date")
 
 
-def _postgres(module: str) -> Any:
+def _engine() -> ModuleType:
     try:
-        return import_module(f"{_POSTGRES}.{module}")
+        from callback_middleware.outbox.postgres import migrating
     except ImportError as error:
         raise Refused(str(error)) from None
+    return migrating

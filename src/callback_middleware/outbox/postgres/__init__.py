@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import ClassVar, Final, TypeVar
 
 try:
@@ -110,12 +111,29 @@ class PostgresOutbox(Log):
         self._connections = connections
         self._pooler = pooler
         self._newsroom = Newsroom()
+        self._alike = partial(
+            PostgresOutbox, keep=keep, clock=clock, backlog=backlog, connections=connections, pooler=pooler
+        )
         # Here, where nobody waits for the disk.
         steps()
         self._offices: LoopLocal[Office] = LoopLocal()
 
     def __repr__(self) -> str:
         return f"PostgresOutbox({self._name!r})"
+
+    @property
+    def url(self) -> str:
+        """Where the database is, as it was given: with its password, and not for a log."""
+        return self._url
+
+    @property
+    def schema(self) -> str:
+        """The name of the schema that its tables are in."""
+        return self._schema.name
+
+    def elsewhere(self, url: str, *, schema: str | None = None) -> PostgresOutbox:
+        """An outbox with the same settings, in another database, or another schema."""
+        return self._alike(url, schema=schema or self.schema)
 
     @property
     def outage(self) -> OutboxUnavailable | None:

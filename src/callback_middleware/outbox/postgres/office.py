@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,7 +12,6 @@ from itertools import chain
 from typing import Final, Generic, TypeVar
 
 import anyio
-import sniffio
 
 from callback_middleware.delivery import Delivery
 from callback_middleware.errors import ConfigurationError, OutboxError
@@ -65,11 +65,13 @@ class Office:
         newsroom: Newsroom,
         listens: bool,
     ) -> None:
-        if sniffio.current_async_library() != "asyncio":
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
             raise ConfigurationError(
                 "PostgresOutbox needs asyncio, because asyncpg knows no other event loop: run this application on "
                 "asyncio, or mount it with outbox=SQLiteOutbox('callbacks.db')"
-            )
+            ) from None
         self.line = line
         self.gatherer = Gatherer(lambda gathering: spawn(lambda: self._put(gathering)))
         self.news = News(line, schema.channel, newsroom.tell_all, listens=listens)
