@@ -1,5 +1,9 @@
 """The database of these tests, and how it is emptied."""
 
-from postgres_setting import database, migrated
+import pytest
+
+pytest.register_assert_rewrite("callback_middleware.testing.contracts")
+
+from postgres_setting import database, migrated  # noqa: E402 - what is rewritten must be registered before
 
 __all__ = ["database", "migrated"]

@@ -1,0 +1,156 @@
+"""Every statement that a claim, a put and a settle run finds its rows through an index, whatever is known of tables."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import psycopg
+import pytest
+from explaining import SETTINGS, Plans, explained
+from postgres_setting import PostgresSetting
+
+from callback_middleware.backlog import BACKLOG
+from callback_middleware.clock import SystemClock
+from callback_middleware.delivery import Claim, Dead, Delivered, Released, Retry, Settlement
+from callback_middleware.outbox.postgres import PostgresOutbox
+from callback_middleware.outbox.postgres.claims import Leased
+from callback_middleware.outbox.postgres.migrating import migrate
+from callback_middleware.ports import Batch
+from callback_middleware.testing.contracts.setting import ELSEWHERE, HERE, KEY, THERE, OutboxSetting
+from postgres_server import DatabaseServer
+
+ROUNDS = 7
+"""More than the five executions after which PostgreSQL may keep a plan for all values."""
+
+MOST_LOOKED_AT = 600
+"""Rows in one scan. What a claim looks at has bounds: 256 origins, 500 of what is asked for, and some."""
+
+SMALL = {"retry", "probe", "migration"}
+"""Tables of a few rows, whatever is kept."""
+
+PARKED = """
+INSERT INTO callback_middleware.retry (policy, digest)
+  VALUES ('{}', 'parked');
+INSERT INTO callback_middleware.delivery
+  (id, operation, callback, method, url, origin, origin_key, created_at, due_at, retry, deadline)
+SELECT (left(callback_middleware.lowest_id(now())::text, 13) || '-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
+  'POST /invoices/', 'parked', 'POST', 'https://parked.example/', 'https://parked.example:443',
+  CASE WHEN n % 4 = 0 THEN 7 ELSE n % 300 END, now(), now() + interval '10 days', 1, 1000000
+FROM generate_series(1, 20000) AS n;
+INSERT INTO callback_middleware.queue (id, origin_key, due_at, ready)
+SELECT id, origin_key, due_at, false FROM callback_middleware.delivery;
+INSERT INTO callback_middleware.result (delivery, run, latest, state, ended_at, attempts, fence, reason)
+SELECT (left(callback_middleware.lowest_id(now())::text, 13) || '-7000-9000-' || lpad(to_hex(n), 12, '0'))::uuid,
+  1, true, 'delivered', now(), 1, 1, '' FROM generate_series(1, 20000) AS n;
+INSERT INTO callback_middleware.attempt (delivery, fence, run, number, started_at, duration, outcome)
+SELECT delivery, 1, 1, 1, now(), 1, 'accepted' FROM callback_middleware.result;
+INSERT INTO callback_middleware.origin (origin_key, accepted_at) SELECT n, now() FROM generate_series(1, 20000) AS n;
+INSERT INTO callback_middleware.dedupe (digest, until)
+  SELECT sha256(n::text::bytea), now() + interval '1 day' FROM generate_series(1, 20000) AS n;
+INSERT INTO callback_middleware.subscription
+  (digest, callback, key, generation, operation, method, url, origin, origin_key, created_at, retry, deadline)
+SELECT sha256(n::text::bytea), 'parked', n::text, 1, '', 'POST', '', '', 7, now(), 1, 1
+FROM generate_series(1, 20000) AS n
+"""
+
+NEVER_ANALYSED = """
+DO $$
+DECLARE
+  one regclass;
+BEGIN
+  FOR one IN SELECT oid FROM pg_class WHERE relkind = 'r' AND relnamespace = 'callback_middleware'::regnamespace LOOP
+    EXECUTE format('ALTER TABLE %s SET (autovacuum_enabled = off)', one);
+  END LOOP;
+END $$
+"""
+
+
+@pytest.fixture(scope="module", params=["auto", "force_custom_plan", "force_generic_plan"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """How PostgreSQL plans what it is asked again and again."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=["empty", "parked"])
+def filled(request: pytest.FixtureRequest, mode: str, postgres_server: DatabaseServer) -> Iterator[str]:
+    """A database that nobody has ever analysed, whose sessions tell about their plans."""
+    url = postgres_server.create_database()
+    anyio.run(migrate, url)
+    postgres_server.execute(NEVER_ANALYSED, database=url)
+    if request.param == "parked":
+        postgres_server.execute(PARKED, database=url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        for name, value in {**SETTINGS, "plan_cache_mode": mode}.items():
+            connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {name} = '{value}'")
+    yield url
+    postgres_server.drop_database(url)
+
+
+class TestPlans(PostgresSetting, OutboxSetting):
+    @pytest.fixture
+    def clock(self) -> Any:
+        return SystemClock()
+
+    @pytest.fixture
+    async def outbox(self, filled: str, clock: Any) -> AsyncIterator[PostgresOutbox]:
+        # One connection: plans are remembered by each.
+        outbox = PostgresOutbox(filled, backlog=BACKLOG, connections=1)
+        yield outbox
+        await outbox.aclose()
+
+    async def test_puts_claims_extensions_and_settlements_look_at_few_rows_and_at_no_table_from_end_to_end(
+        self, outbox: PostgresOutbox, clock: Any
+    ) -> None:
+        with explained() as plans:
+            for number in range(ROUNDS):
+                await self.put_all_kinds(outbox, clock, number)
+                await self.claim_and_settle(outbox, clock)
+            await self.bury_a_suspect(outbox, clock)
+
+        self.assert_found_by_index(plans)
+        said = " ".join(plans.statements)
+        for function in ("put_each", "standing", "claim", "extend", "settle", "unclaim"):
+            assert f"callback_middleware.{function}(" in said
+        for inner in ("INSERT INTO callback_middleware.delivery", "FOR UPDATE OF held", "WITH RECURSIVE turn"):
+            assert inner in said
+
+    async def put_all_kinds(self, outbox: PostgresOutbox, clock: Any, number: int) -> None:
+        now = clock.now()
+        plain = [self.delivery(clock, origin=origin) for origin in (HERE, THERE, ELSEWHERE)]
+        await self.put(outbox, *plain)
+        await self.put(outbox, *plain)
+        subscribed = self.subscription(clock, expires_in=timedelta(days=1))
+        await self.subscribe(outbox, subscribed)
+        keyed = self.delivery(clock, dedupe=f"key {number}")
+        await outbox.put(Batch([keyed], notify=[self.notification(clock)]))
+        await outbox.put(Batch([replace(keyed, id=self.delivery(clock).id)], end=[KEY]))
+        assert (await outbox.get(plain[0].id)).created_at - now < timedelta(seconds=60)
+
+    async def claim_and_settle(self, outbox: PostgresOutbox, clock: Any) -> None:
+        verdicts = [Delivered(), Retry(timedelta(), "busy"), Released(), Dead("gone", gone=True)]
+        for verdict in verdicts:
+            claims = await self.claim(outbox, 3)
+            assert await outbox.extend(claims, timedelta(seconds=30))
+            said = [Settlement(one.fence, verdict, self.attempt(one, clock.now())) for one in claims]
+            assert await outbox.settle(said) == {one.fence for one in claims}
+        claims = await self.claim(outbox, 3)
+        await outbox._ask(lambda connection: outbox._claims.unclaim(connection, leased(claims)))
+
+    async def bury_a_suspect(self, outbox: PostgresOutbox, clock: Any) -> None:
+        suspect = self.delivery(clock, origin="https://suspect.example:443")
+        await self.put(outbox, suspect)
+        while not (await outbox.get(suspect.id)).state.terminal:
+            await self.claim(outbox, lease=timedelta())
+
+    def assert_found_by_index(self, plans: Plans) -> None:
+        scans = [one for one in plans.scans if one.table not in SMALL and not one.table.startswith("pg_")]
+        assert [one for one in scans if one.kind == "Seq Scan"] == []
+        assert [one for one in scans if one.rows > MOST_LOOKED_AT] == []
+
+
+def leased(claims: Sequence[Claim]) -> Leased:
+    return Leased([{"id": one.fence.delivery, "fence": one.fence.number} for one in claims])
