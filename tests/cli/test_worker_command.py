@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shlex
 import signal
@@ -287,6 +288,23 @@ def test_another_outbox_takes_the_place_of_one_that_is_not_durable(
     path = tmp_path / "callbacks.db"
     assert invoke("--once", "--outbox", f"sqlite://{path}").exit_code == 0
     assert any(f"puts in SQLiteOutbox('{path}')" in message for message in caplog.messages)
+
+
+class Particular(SQLiteOutbox):
+    """An outbox that has something to say about another one like it."""
+
+    asked: str | os.PathLike[str] = ""
+
+    def elsewhere(self, path: str | os.PathLike[str]) -> SQLiteOutbox:
+        self.asked = path
+        return super().elsewhere(path)
+
+
+def test_another_outbox_is_as_the_mounted_one_has_it(module: ModuleType, sender: KeepingSender, tmp_path: Path) -> None:
+    mounted = Particular(tmp_path / "callbacks.db")
+    mount(module, outbox=mounted, sender=sender)
+    assert invoke("--once", "--outbox", f"sqlite:{tmp_path}/other.db").exit_code == 0
+    assert mounted.asked == f"{tmp_path}/other.db"
 
 
 def test_an_outbox_whose_url_names_none_is_refused_without_repeating_it(
