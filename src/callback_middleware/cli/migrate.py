@@ -19,7 +19,7 @@ from callback_middleware.errors import ConfigurationError, OutboxError
 @click.option("--factory", is_flag=True, help="APP is a function that makes the application.")
 @click.option("--schema", metavar="NAME", help="The schema in a PostgreSQL database.  [default: callback_middleware]")
 @click.option("--dry-run", is_flag=True, help="List the steps that are lacking, and exit with 1 if there are any.")
-@click.option("--sql", is_flag=True, help="Print the SQL of every step, for whoever applies it; connect to nothing.")
+@click.option("--sql", is_flag=True, help="Print the SQL that makes a PostgreSQL schema, and connect to nothing.")
 def migrate(url: str | None, *, app: str | None, factory: bool, schema: str | None, dry_run: bool, sql: bool) -> None:
     """Bring the schema of an outbox up to date.
 
