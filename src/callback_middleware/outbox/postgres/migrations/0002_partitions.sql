@@ -20,8 +20,11 @@ DECLARE
   part constant text := parent || '_' || to_char(day, 'YYYYMMDD');
   key constant text := CASE parent WHEN 'delivery' THEN 'id' ELSE 'delivery' END;
 BEGIN
-  IF to_regclass(format('%I.%I', current_schema(), part)) IS NOT NULL
-    OR NOT pg_try_advisory_xact_lock(hashtextextended('callback_middleware days', 'queue'::regclass::oid::bigint)) THEN
+  IF NOT pg_try_advisory_xact_lock(hashtextextended('callback_middleware days', 'queue'::regclass::oid::bigint)) THEN
+    RETURN false;
+  END IF;
+  -- Looked for under the lock: whoever held it before may have made it.
+  IF to_regclass(format('%I.%I', current_schema(), part)) IS NOT NULL THEN
     RETURN false;
   END IF;
   -- Made apart and attached: that alone takes no lock that keeps others from the parent.
@@ -42,19 +45,23 @@ DECLARE
   suffix constant text := '_' || to_char(day, 'YYYYMMDD');
   kept boolean;
 BEGIN
-  IF to_regclass(format('%I.%I', current_schema(), parent || suffix)) IS NULL THEN
-    RETURN true;
-  END IF;
   -- Cheaply first, and again when nobody can queue anything of it any more.
   FOR locked IN 0..1 LOOP
     IF locked = 1 THEN
-      -- In the order in which a query takes them.
+      -- In the order in which a query takes them; and whoever dropped it meanwhile had the first one.
       EXECUTE format('LOCK TABLE ONLY %I IN ACCESS EXCLUSIVE MODE', parent);
+    END IF;
+    IF to_regclass(format('%I.%I', current_schema(), parent || suffix)) IS NULL THEN
+      RETURN true;
+    END IF;
+    IF locked = 1 THEN
       EXECUTE format('LOCK TABLE %I IN ACCESS EXCLUSIVE MODE', parent || suffix);
     END IF;
     IF parent = 'delivery' THEN
+      -- Asked of the whole table: the day of its results may never have been made.
       EXECUTE format('SELECT EXISTS (SELECT FROM queue WHERE id >= %L AND id < %L)'
-        ' OR EXISTS (SELECT FROM %I WHERE ended_at >= %L)', low, high, 'result' || suffix, before) INTO kept;
+        ' OR EXISTS (SELECT FROM result WHERE delivery >= %L AND delivery < %L AND ended_at >= %L)',
+        low, high, low, high, before) INTO kept;
     ELSE
       kept := to_regclass(format('%I.%I', current_schema(), 'delivery' || suffix)) IS NOT NULL;
     END IF;
@@ -66,10 +73,11 @@ BEGIN
   RETURN true;
 END $$;
 
--- The days that have partitions.
+-- The days that have partitions: also those of which but one table is left, because somebody read it for long.
 CREATE FUNCTION days() RETURNS SETOF date LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
-  SELECT to_date(right(child.relname, 8), 'YYYYMMDD')
+  SELECT DISTINCT to_date(right(child.relname, 8), 'YYYYMMDD')
   FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
-  WHERE inhparent = 'attempt'::regclass AND child.relname ~ '^attempt_\d{8}$'
+  WHERE inhparent IN ('delivery'::regclass, 'result'::regclass, 'attempt'::regclass)
+    AND child.relname ~ '^(delivery|result|attempt)_\d{8}$'
   ORDER BY 1
 $$;
