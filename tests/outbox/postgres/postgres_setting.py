@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -43,6 +45,24 @@ def migrated(database: str, postgres_server: DatabaseServer) -> str:
     return database
 
 
+@pytest.fixture(scope="session")
+def pattern(postgres_server: DatabaseServer) -> str:
+    """A database with the schema, whose clock stands still, and that nobody is connected to."""
+    url = postgres_server.create_database()
+    anyio.run(migrate, url)
+    postgres_server.execute(STILL, database=url)
+    return url
+
+
+@pytest.fixture
+def fresh(pattern: str, postgres_server: DatabaseServer) -> Iterator[str]:
+    """A copy of it, for those who change more than rows."""
+    url = postgres_server.url(f"callbacks_{uuid4().hex}")
+    postgres_server.execute(f"CREATE DATABASE {named(url)} TEMPLATE {named(pattern)}")
+    yield url
+    postgres_server.drop_database(url)
+
+
 class PostgresSetting:
     """The fixtures of an ``OutboxSetting``, on a database whose clock is the virtual one."""
 
@@ -68,3 +88,8 @@ class PostgresSetting:
 def set_clock(server: DatabaseServer, url: str, clock: VirtualClock) -> None:
     """Have the database's clock say what another says now."""
     server.execute("UPDATE test.clock SET now = %s", (clock.now(),), database=url)
+
+
+def named(url: str) -> str:
+    """The name of a database."""
+    return urlsplit(url).path[1:]

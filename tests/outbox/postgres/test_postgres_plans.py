@@ -15,7 +15,7 @@ from postgres_setting import PostgresSetting
 
 from callback_middleware.backlog import BACKLOG
 from callback_middleware.clock import SystemClock
-from callback_middleware.delivery import Claim, Dead, Delivered, Released, Retry, Settlement
+from callback_middleware.delivery import Claim, Dead, Delivered, Released, Retry, Settlement, Verdict
 from callback_middleware.outbox.postgres import PostgresOutbox
 from callback_middleware.outbox.postgres.claims import Leased
 from callback_middleware.outbox.postgres.migrating import migrate
@@ -131,7 +131,7 @@ class TestPlans(PostgresSetting, OutboxSetting):
         assert (await outbox.get(plain[0].id)).created_at - now < timedelta(seconds=60)
 
     async def claim_and_settle(self, outbox: PostgresOutbox, clock: Any) -> None:
-        verdicts = [Delivered(), Retry(timedelta(), "busy"), Released(), Dead("gone", gone=True)]
+        verdicts: list[Verdict] = [Delivered(), Retry(timedelta(), "busy"), Released(), Dead("gone", gone=True)]
         for verdict in verdicts:
             claims = await self.claim(outbox, 3)
             assert await outbox.extend(claims, timedelta(seconds=30))
