@@ -91,8 +91,11 @@ class InDatabase:
         self.address = url
 
     async def prepare(self) -> None:
-        from callback_middleware.outbox.postgres.migrating import migrate  # type: ignore[import-not-found,unused-ignore]
+        from callback_middleware.outbox.postgres.migrating import migrate
+        from callback_middleware.outbox.postgres.migrations import steps
 
+        # They are read from files once, which is no loop's business.
+        await anyio.to_thread.run_sync(steps)
         await migrate(self.address)
 
     async def opened(self) -> KeepingOutbox:
@@ -114,7 +117,7 @@ def outbox_at(address: str | None) -> Outbox:
 
 
 def _in_database(url: str) -> KeepingOutbox:
-    from callback_middleware.outbox.postgres import PostgresOutbox  # type: ignore[attr-defined,import-not-found,unused-ignore]
+    # Few processes of the rounds need its driver.
+    from callback_middleware.outbox.postgres import PostgresOutbox
 
-    outbox: KeepingOutbox = PostgresOutbox(url, backlog=None)
-    return outbox
+    return PostgresOutbox(url, backlog=None)
