@@ -85,7 +85,8 @@ class Claims:
         """The claims, whole and in their order."""
         if not leased.rows:
             return ()
-        asked = {row[0]: row for row in await connection.fetch(self._schema.read, [row["id"] for row in leased.rows])}
+        ids, _ = leased.fences
+        asked = {row[0]: row for row in await connection.fetch(self._schema.read, ids, min(ids), max(ids))}
         policies = await self._retries.policies(connection, {row[12] for row in asked.values()})
         claims = []
         for row in leased.rows:

@@ -82,7 +82,11 @@ class Schema:
     @cached_property
     def read(self) -> str:
         """What was asked for, by ids: apart from the claim, because one plan for both would look at every payload."""
-        return f"SELECT {', '.join(DELIVERY_COLUMNS)} FROM {self.name}.delivery WHERE id = ANY ($1::uuid[])"  # noqa: S608
+        return (
+            f"SELECT {', '.join(DELIVERY_COLUMNS)} FROM {self.name}.delivery "  # noqa: S608 - names of ours
+            # Between which ids they are: of all days only those are looked at.
+            "WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2 AND $3"
+        )
 
     @cached_property
     def unclaim(self) -> str:

@@ -26,7 +26,8 @@ CREATE FUNCTION claim(most integer, lease interval, per_origin integer, busy_ori
   welcoming boolean, after_ bigint, suspicions integer, reason_ text)
 RETURNS TABLE (id uuid, origin_key bigint, fence bigint, attempts integer, run integer, reason text, due_at timestamptz,
   newcomer boolean, killed boolean, later bigint)
-LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
+  SET lock_timeout = '5s' AS $$
 #variable_conflict use_column
 DECLARE
   now_ constant timestamptz := instant();
@@ -41,6 +42,7 @@ DECLARE
   visited bigint[];
   last_ bigint := after_;
   wrapped boolean := false;
+  share integer;
   steps constant integer := least(greatest(most, 32), 256);
 BEGIN
   IF NOT EXISTS (SELECT FROM queue q WHERE q.ready AND NOT q.suspect)
@@ -115,17 +117,23 @@ BEGIN
         last_ := -9223372036854775808;
       END IF;
     END LOOP;
-    -- Of each in turn those that were due first: one of every origin, then a second one.
-    SELECT array_agg(l.id ORDER BY l.turn, l.place), array_agg(l.newcomer ORDER BY l.turn, l.place)
-    INTO chosen, chosen_news FROM (
-      SELECT q.id, k.newcomer, k.place, row_number() OVER (PARTITION BY k.place ORDER BY q.due_at, q.id) AS turn
-      FROM unnest(keys, spare, news) WITH ORDINALITY k(key, room, newcomer, place)
-      CROSS JOIN LATERAL (
-        SELECT w.id, w.due_at FROM queue w WHERE w.ready AND NOT w.suspect AND w.origin_key = k.key
-        ORDER BY w.due_at LIMIT least(k.room, most)
-      ) q
-      ORDER BY turn, place LIMIT most
-    ) l;
+    -- Of each in turn those that were due first: one of every origin, then a second one. Few of each are looked at, and
+    -- more only where some have fewer than their share.
+    share := ceil(most::numeric / greatest(cardinality(keys), 1));
+    LOOP
+      SELECT array_agg(l.id ORDER BY l.turn, l.place), array_agg(l.newcomer ORDER BY l.turn, l.place)
+      INTO chosen, chosen_news FROM (
+        SELECT q.id, k.newcomer, k.place, row_number() OVER (PARTITION BY k.place ORDER BY q.due_at, q.id) AS turn
+        FROM unnest(keys, spare, news) WITH ORDINALITY k(key, room, newcomer, place)
+        CROSS JOIN LATERAL (
+          SELECT w.id, w.due_at FROM queue w WHERE w.ready AND NOT w.suspect AND w.origin_key = k.key
+          ORDER BY w.due_at LIMIT least(k.room, share)
+        ) q
+        ORDER BY turn, place LIMIT most
+      ) l;
+      EXIT WHEN share >= most OR coalesce(cardinality(chosen), 0) >= most;
+      share := most;
+    END LOOP;
   END IF;
 
   RETURN QUERY
@@ -146,8 +154,9 @@ BEGIN
   FROM leased l JOIN unnest(chosen, chosen_news) WITH ORDINALITY c(id, newcomer, place) ON c.id = l.id
   ORDER BY c.place;
 
+  -- Whoever got all that was asked for does not wait.
   RETURN QUERY SELECT NULL::uuid, NULL::bigint, NULL::bigint, NULL::integer, NULL::integer, NULL::text,
-    NULL::timestamptz, false, false, until_next(now_);
+    NULL::timestamptz, false, false, CASE WHEN cardinality(chosen) >= most THEN 0 ELSE until_next(now_) END;
 END $$;
 
 -- Take back claims that reached nobody, as if they had never been made; only their fences stay used.

@@ -6,20 +6,23 @@ CREATE FUNCTION settle(ids uuid[], fences bigint[], verdicts text[], afters bigi
   started timestamptz[], durations bigint[], outcomes text[], statuses integer[], details text[], bodies bytea[],
   mismatches text[])
 RETURNS TABLE (id uuid, fence bigint, freed boolean)
-LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   now_ constant timestamptz := instant();
+  held_ids uuid[];
+  held_fences bigint[];
+  held_freed boolean[];
   accepting bigint[];
+  leaving uuid[];
 BEGIN
-  RETURN QUERY
   WITH given AS (
     SELECT DISTINCT ON (g.id, g.fence) g.*
     FROM unnest(ids, fences, verdicts, afters, reasons, gone, attempted) WITH ORDINALITY
       g(id, fence, verdict, after_, reason, gone, attempted, place)
     ORDER BY g.id, g.fence, g.place
   ), held AS MATERIALIZED (
-    SELECT q.id, q.fence, q.run, q.origin_key, q.claims, q.attempts, g.verdict, g.after_, g.reason, g.attempted,
+    SELECT q.id, q.fence, q.run, q.origin_key, q.claims, q.attempts, g.verdict, g.after_, g.reason, g.gone, g.attempted,
       q.attempts + g.attempted::integer AS made
     FROM queue q JOIN given g ON g.id = q.id AND g.fence = q.fence
     WHERE q.id = ANY (ids) AND q.leased ORDER BY q.id FOR UPDATE OF q
@@ -37,14 +40,14 @@ BEGIN
     ) w
     WHERE q.id = h.id AND h.verdict IN ('retry', 'released')
   )
-  SELECT h.id, h.fence, h.claims - h.attempts > 1 OR EXISTS (SELECT FROM origin o WHERE o.asked = h.id
-    AND o.origin_key = h.origin_key) FROM held h;
+  SELECT array_agg(h.id), array_agg(h.fence),
+    -- One suspect that is settled lets the next one go; and one of a newcomer's.
+    array_agg(h.claims - h.attempts > 1 OR EXISTS (
+      SELECT FROM origin o WHERE o.origin_key = h.origin_key AND o.asked = h.id)),
+    array_agg(DISTINCT h.origin_key) FILTER (WHERE h.verdict = 'delivered'),
+    array_agg(h.id) FILTER (WHERE h.gone AND h.verdict = 'dead')
+  INTO held_ids, held_fences, held_freed, accepting, leaving FROM held h;
 
-  SELECT array_agg(DISTINCT d.origin_key ORDER BY d.origin_key) INTO accepting
-  FROM unnest(ids, fences, verdicts) g(id, fence, verdict)
-    JOIN result r ON r.delivery = g.id AND r.fence = g.fence AND r.state = 'delivered' AND r.ended_at = now_
-    JOIN delivery d ON d.id = g.id
-  WHERE g.verdict = 'delivered';
   IF accepting IS NOT NULL THEN
     INSERT INTO origin AS o (origin_key, accepted_at)
     SELECT key, now_ FROM unnest(accepting) key
@@ -57,12 +60,9 @@ BEGIN
     WHERE o.origin_key = free.origin_key;
   END IF;
 
-  IF true = ANY (gone) THEN
-    UPDATE subscription held SET ended_at = now_
-    FROM unnest(ids, fences, gone) g(id, fence, gone)
-      JOIN result r ON r.delivery = g.id AND r.fence = g.fence AND r.state = 'dead' AND r.ended_at = now_
-      JOIN delivery d ON d.id = g.id
-    WHERE g.gone AND held.digest = d.subscription AND held.owner IS NOT DISTINCT FROM d.subscription_owner
+  IF leaving IS NOT NULL THEN
+    UPDATE subscription held SET ended_at = now_ FROM delivery d
+    WHERE d.id = ANY (leaving) AND held.digest = d.subscription AND held.owner IS NOT DISTINCT FROM d.subscription_owner
       AND held.generation = d.generation AND held.ended_at IS NULL;
   END IF;
 
@@ -72,8 +72,10 @@ BEGIN
     a.mismatch
   FROM unnest(tried, under, runs, numbers, started, durations, outcomes, statuses, details, bodies, mismatches)
     a(id, fence, run, number, started, duration, outcome, status, detail, body, mismatch)
-  WHERE EXISTS (SELECT FROM delivery d WHERE d.id = a.id)
+  WHERE a.id = ANY (held_ids) OR EXISTS (SELECT FROM delivery d WHERE d.id = a.id)
   ON CONFLICT (delivery, fence) DO NOTHING;
+
+  RETURN QUERY SELECT * FROM unnest(held_ids, held_fences, held_freed);
 END $$;
 
 -- Never attempt a delivery again, unless it is replayed. Whether it was queued.
