@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -81,6 +83,18 @@ def test_rolled_back_there_is_neither(web: Server, receiver: Receiver, file: Pat
     heard_once(receiver, number)
     invoices, deliveries = kept(file, number)
     assert (invoices, len(deliveries)) == (1, 1)
+
+
+def test_handlers_in_many_threads_and_on_the_loop_take_turns(web: Server, receiver: Receiver, file: Path) -> None:
+    numbers = [f"crowd-{number}" for number in range(24)]
+    with ThreadPoolExecutor(12) as pool:
+        paths = itertools.cycle(["threaded", "async", "sqlalchemy"])
+        answers = list(pool.map(create, itertools.repeat(web), paths, itertools.repeat(receiver), numbers))
+    assert [answer.status_code for answer in answers] == [200] * len(numbers)
+    assert {one.target for one in receiver.wait(len(numbers))} == {f"/invoices/{number}" for number in numbers}
+    for number in numbers:
+        invoices, deliveries = kept(file, number)
+        assert (invoices, len(deliveries)) == (1, 1)
 
 
 def test_a_failure_that_was_rolled_back_leaves_neither(web: Server, receiver: Receiver, file: Path) -> None:
