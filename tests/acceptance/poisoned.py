@@ -1,4 +1,4 @@
-"""A worker whose sender is killed by one of the deliveries that it gets; run as ``python poisoned.py FILE``."""
+"""A worker whose sender is killed by one of the deliveries that it gets; run as ``python poisoned.py FILE-OR-URL``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import anyio
 from callback_middleware import Dispatcher, EgressPolicy, SQLiteOutbox
 from callback_middleware.delivery import Claim
 from callback_middleware.destinations import Origin
+from callback_middleware.outbox.postgres import PostgresOutbox
 from callback_middleware.outcomes import AttemptRequest, Outcome
 from callback_middleware.senders.httpx import HttpxSender
 
@@ -20,13 +21,22 @@ POISON = b"poison"
 LEASE = timedelta(seconds=0.3)
 
 
-class BriefOutbox(SQLiteOutbox):
+class Brief:
     """With leases that end before a test is tired of waiting for those of a dead worker."""
 
     async def claim(
         self, limit: int, lease: timedelta, *, per_origin: int, busy: Mapping[Origin, int]
     ) -> Sequence[Claim]:
-        return await super().claim(limit, LEASE, per_origin=per_origin, busy=busy)
+        claims: Sequence[Claim] = await super().claim(  # type: ignore[misc]  # the outbox beside it has it
+            limit, LEASE, per_origin=per_origin, busy=busy
+        )
+        return claims
+
+
+class BriefSQLiteOutbox(Brief, SQLiteOutbox): ...
+
+
+class BriefPostgresOutbox(Brief, PostgresOutbox): ...
 
 
 class FragileSender(HttpxSender):
@@ -36,10 +46,11 @@ class FragileSender(HttpxSender):
         return await super().send(request, egress=egress, deadline=deadline)
 
 
-async def work(path: str) -> None:
+async def work(address: str) -> None:
     """Deliver until nothing is pending or sending: a state to which no lease that is running counts as ended."""
     # Neighbours are to be in flight beside it.
-    outbox, sender = BriefOutbox(path, backlog=None), FragileSender()
+    kind = BriefPostgresOutbox if "://" in address else BriefSQLiteOutbox
+    outbox, sender = kind(address, backlog=None), FragileSender()
     dispatcher = Dispatcher(outbox, sender, egress=EgressPolicy.development())
     while any(count for state, count in (await outbox.counts()).items() if not state.terminal):
         await dispatcher.deliver_due()
