@@ -17,6 +17,7 @@ from pydantic import BaseModel, HttpUrl
 from benchmarks.deliveries import ROOMY
 from callback_middleware import CallbackMiddleware, EgressPolicy, deliver
 from callback_middleware.fastapi import Callbacks
+from callback_middleware.outbox.postgres import PostgresOutbox
 from callback_middleware.outbox.sqlite import SQLiteOutbox
 from callback_middleware.senders.aiohttp import AiohttpSender
 
@@ -111,6 +112,11 @@ def durable_declared(path: Path) -> FastAPI:
         return RECEIVED
 
     return app
+
+
+def durable_postgres(url: str = "postgresql://127.0.0.1/") -> FastAPI:
+    """What is sent is in a database before the response is complete; workers deliver it, wherever they are told to."""
+    return _with_middleware(outbox=PostgresOutbox(url, backlog=ROOMY), dispatch=False)
 
 
 def durable_default_sender(path: Path) -> FastAPI:

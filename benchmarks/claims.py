@@ -24,6 +24,7 @@ from callback_middleware.delivery import Claim, Delivered, Delivery, Settlement
 from callback_middleware.destinations import Origin
 from callback_middleware.outbox.sqlite import SQLiteOutbox
 from callback_middleware.outcomes import Accepted, Answer, Attempt
+from callback_middleware.ports import Outbox
 
 AT_ONCE: Final = 64
 PER_ORIGIN: Final = 8
@@ -76,7 +77,7 @@ CASES: Final[Mapping[str, Case]] = {
 }
 
 
-async def turn(outbox: SQLiteOutbox, case: Case) -> Turn:
+async def turn(outbox: Outbox, case: Case) -> Turn:
     """Claim and settle for a while; what is claimed is put beforehand."""
     await fill(outbox, deliveries(AT_ONCE * CALLS, case.to))
     set_aside()

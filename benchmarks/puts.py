@@ -23,7 +23,7 @@ from callback_middleware.delivery import Delivery
 from callback_middleware.outbox.sqlite import SQLiteOutbox
 from callback_middleware.outbox.sqlite.file import open_writer
 from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row, delivery_row
-from callback_middleware.ports import Batch
+from callback_middleware.ports import Batch, Outbox
 
 OURS: Final = "SQLiteOutbox.put"
 LOOP: Final = "sqlite3, rows from deliveries"
@@ -58,7 +58,7 @@ class Commits:
         self._counted = False
 
 
-async def produce(outbox: SQLiteOutbox, wanted: Sequence[Delivery], producers: int, commits: Commits) -> float:
+async def produce(outbox: Outbox, wanted: Sequence[Delivery], producers: int, commits: Commits) -> float:
     """So many producers, each with one put at a time, as requests do. Deliveries a second."""
     left = iter(wanted)
 
