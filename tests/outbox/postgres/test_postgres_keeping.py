@@ -33,7 +33,7 @@ class TestKeeping(PostgresSetting, OutboxSetting):
     """On a database of its own each, because days of tables come and go."""
 
     @pytest.fixture
-    async def outbox(  # type: ignore[override] - another database
+    async def outbox(
         self, fresh: str, postgres_server: DatabaseServer, clock: VirtualClock
     ) -> AsyncIterator[PostgresOutbox]:
         set_clock(postgres_server, fresh, clock)

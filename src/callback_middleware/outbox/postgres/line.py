@@ -25,6 +25,9 @@ Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
 CONNECTING: Final = 3.0
 """Seconds that a connection has to be made: less than a put waits."""
 
+HANGING_UP: Final = 1.0
+"""Seconds that the server has to stop something."""
+
 PROBE: Final = 1.0
 """Seconds between two tries of a database that failed."""
 
@@ -89,11 +92,11 @@ class Line:
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, seconds: float) -> T:
         """Do something on a connection, within so many seconds.
 
-        A connection that was cut off, cancelled or too slow is closed without a word: what it was in the middle of is
-        nobody's any more.
+        A connection that was cut off, cancelled or too slow is closed: what it was in the middle of is nobody's any
+        more.
 
         Raises:
-            OutboxUnavailable: It was certainly not done.
+            OutboxUnavailable: It was certainly not done; also where it was closed.
             OutboxUncertain: It may have been done.
         """
         begun = time.monotonic()
@@ -102,7 +105,12 @@ class Line:
             with anyio.fail_after(max(seconds - (time.monotonic() - begun), 0)):
                 result = await work(connection)
         except BaseException as error:
-            raise self._failed(connection, error, seconds) from error
+            meant = self._failed(error, seconds)
+            if isinstance(meant, OutboxUncertain) or not isinstance(meant, Exception):
+                await _hang_up(connection)
+            if meant is error:
+                raise
+            raise meant from error
         finally:
             # Also where its task is cancelled: it is a matter of this process alone.
             with anyio.CancelScope(shield=True):
@@ -117,7 +125,7 @@ class Line:
         return connection
 
     async def aclose(self) -> None:
-        """Close all connections. It may be used again."""
+        """Close all connections. What is asked from now on is refused: nobody would close what it opened."""
         pool, self._pool = self._pool, None
         self._closed = True
         if pool is not None:
@@ -140,6 +148,8 @@ class Line:
 
     async def _open(self) -> asyncpg.Pool:
         async with self._opening:
+            if self._closed:
+                raise OutboxUnavailable(f"the outbox {self._name} was closed: nothing was done")
             if self._pool is None:
                 self._pool = asyncpg.create_pool(
                     self._url,
@@ -150,27 +160,23 @@ class Line:
                     server_settings=self._settings,
                     reset=_leave_as_it_is,
                 )
-                self._closed = False
                 await self._pool
             return self._pool
 
-    def _failed(self, connection: Connection, error: BaseException, seconds: float) -> BaseException:
+    def _failed(self, error: BaseException, seconds: float) -> BaseException:
         """What an error comes to that ended the use of a connection."""
         if isinstance(error, TimeoutError):
-            _cut(connection)
             late = f"it did not answer within {seconds:g} s"
             return self._out(
                 OutboxUncertain(f"the outbox {self._name} is out of reach: {late}; see what makes it slow"),
             )
-        if not isinstance(error, Exception):
-            _cut(connection)
-            return error
         meant = meaning(self._name, error)
-        if isinstance(meant, OutboxUncertain):
-            _cut(connection)
         return error if meant is None else self._out(meant)
 
     def _out(self, error: OutboxError) -> OutboxError:
+        if self._closed:
+            # Its connections were closed under it: that says nothing of the database.
+            return error
         self._outage.begin(error if isinstance(error, OutboxUnavailable) else OutboxUnavailable(*error.args))
         if not self._probing:
             self._probing = True
@@ -197,14 +203,14 @@ class Line:
         try:
             await connection.execute(self._probe)
         finally:
-            connection.terminate()
+            await _hang_up(connection)
 
 
-def _cut(connection: Connection) -> None:
-    """Close a connection without a word."""
+async def _hang_up(connection: Connection | asyncpg.Connection) -> None:
+    """Have the server stop what nobody waits for any more, and close the connection, whether it answers or not."""
     # The pool has taken it back by itself, if it was lost.
-    with suppress(asyncpg.InterfaceError):
-        connection.terminate()
+    with anyio.CancelScope(shield=True), suppress(Exception):
+        await connection.close(timeout=HANGING_UP)
 
 
 async def _leave_as_it_is(connection: object) -> None:

@@ -167,6 +167,8 @@ class Office:
                     lambda connection: tend(connection, self._schema, self._keep), seconds=_LONGEST_ROUND
                 )
             except OutboxError as error:
+                if self._over.is_set():
+                    return
                 logger.warning("keeping the outbox small failed, and is tried again in an hour: %s", error)
             with anyio.move_on_after(_ROUND):
                 await self._over.wait()
