@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from collections.abc import Sequence
 from typing import Final
 
 from callback_middleware.errors import ConfigurationError
@@ -32,6 +32,25 @@ class Schema:
         ConfigurationError: Any other name.
     """
 
+    put: str
+    put_each: str
+    known: str
+    standing: str
+    retry_id: str
+    retries: str
+    claim: str
+    read: str
+    unclaim: str
+    extend: str
+    settle: str
+    cancel: str
+    replay: str
+    prune: str
+    attempts: str
+    subscriptions: str
+    probe: str
+    identity: str
+
     def __init__(self, name: str = SCHEMA) -> None:
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
@@ -39,106 +58,57 @@ class Schema:
                 "begins with no digit, and is at most 40 long"
             )
         self.name = name
-
-    @cached_property
-    def put(self) -> str:
-        """Stores plain deliveries, and queues those that are new. The columns as arrays, and the process' own time."""
-        columns = ", ".join(DELIVERY_COLUMNS)
-        given = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(DELIVERY_TYPES, 1))
-        told = f"${len(DELIVERY_COLUMNS) + 1}::timestamptz"
-        taken = ", ".join(f"{name} + skew" if name in _SHIFTED else name for name in DELIVERY_COLUMNS)
-        return (
-            f"WITH stored AS (INSERT INTO {self.name}.delivery ({columns}) SELECT {taken} "  # noqa: S608 - names of ours
-            f"FROM unnest({given}) AS given({columns}), (SELECT {self.name}.instant() - {told} AS skew) AS clock "
-            "ON CONFLICT (id) DO NOTHING RETURNING id, origin_key, created_at, due_at) "
-            f"INSERT INTO {self.name}.queue (id, origin_key, due_at, ready) "
-            "SELECT id, origin_key, due_at, due_at <= created_at FROM stored RETURNING id"
-        )
-
-    @cached_property
-    def put_each(self) -> str:
-        return f"SELECT {self.name}.put_each($1::json, $2::timestamptz, $3::json)"
-
-    @cached_property
-    def known(self) -> str:
-        return f"SELECT id FROM {self.name}.delivery WHERE id = ANY ($1::uuid[])"  # noqa: S608 - a name of ours
-
-    @cached_property
-    def standing(self) -> str:
-        return f"SELECT * FROM {self.name}.standing($1, $2, $3)"  # noqa: S608 - a name of ours
-
-    @cached_property
-    def retry_id(self) -> str:
-        return f"SELECT {self.name}.learn_retry($1, $2)"
-
-    @cached_property
-    def retries(self) -> str:
-        return f"SELECT id, policy FROM {self.name}.retry"  # noqa: S608 - a name of ours
-
-    @cached_property
-    def claim(self) -> str:
-        return f"SELECT * FROM {self.name}.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)"  # noqa: S608 - a name of ours
-
-    @cached_property
-    def read(self) -> str:
-        """What was asked for, by ids: apart from the claim, because one plan for both would look at every payload."""
-        return (
-            f"SELECT {', '.join(DELIVERY_COLUMNS)} FROM {self.name}.delivery "  # noqa: S608 - names of ours
-            # Between which ids they are: of all days only those are looked at.
-            "WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2 AND $3"
-        )
-
-    @cached_property
-    def unclaim(self) -> str:
-        return f"SELECT {self.name}.unclaim($1, $2)"
-
-    @cached_property
-    def extend(self) -> str:
-        return f"SELECT id, fence FROM {self.name}.extend($1, $2, $3)"  # noqa: S608 - a name of ours
-
-    @cached_property
-    def settle(self) -> str:
-        parameters = ", ".join(f"${number}" for number in range(1, 20))
-        return f"SELECT id, fence, freed FROM {self.name}.settle({parameters})"  # noqa: S608 - a name of ours
-
-    @cached_property
-    def cancel(self) -> str:
-        return f"SELECT {self.name}.cancel($1)"
-
-    @cached_property
-    def replay(self) -> str:
-        return f"SELECT origin_key, begun FROM {self.name}.replay($1, $2, $3, $4)"  # noqa: S608 - a name of ours
-
-    @cached_property
-    def prune(self) -> str:
-        return f"SELECT {self.name}.prune($1, $2)"
-
-    @cached_property
-    def attempts(self) -> str:
-        return (
-            f"SELECT {', '.join(ATTEMPT_COLUMNS)} FROM {self.name}.attempt WHERE delivery = $1 "  # noqa: S608
-            "ORDER BY started_at, fence"
-        )
-
-    @cached_property
-    def subscriptions(self) -> str:
-        return (
-            f"SELECT {', '.join(SUBSCRIPTION_COLUMNS)} FROM {self.name}.subscription "  # noqa: S608 - names of ours
-            f"WHERE ended_at IS NULL AND (expires_at IS NULL OR expires_at > {self.name}.instant()) "
-            "AND callback = coalesce($1, callback) AND ($2::text IS NULL "
-            'OR (callback COLLATE "C", key COLLATE "C") > ($2, $3::text)) '
-            'ORDER BY callback COLLATE "C", key COLLATE "C" LIMIT $4'
-        )
-
-    @cached_property
-    def probe(self) -> str:
-        return f"UPDATE {self.name}.probe SET checked = checked + 1"  # noqa: S608 - a name of ours
-
-    @cached_property
-    def identity(self) -> str:
-        return f"SELECT identity FROM {self.name}.probe"  # noqa: S608 - a name of ours
+        for attribute, statement in _STATEMENTS.items():
+            setattr(self, attribute, statement.replace("~", f"{name}."))
 
     @property
     def channel(self) -> str:
         """Where news are told (``LISTEN``)."""
         return self.name
+
+
+def _columns(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _put() -> str:
+    """Stores plain deliveries, and queues those that are new. The columns as arrays, and the process' own time."""
+    columns = _columns(DELIVERY_COLUMNS)
+    given = _columns([f"${number}::{kind}[]" for number, kind in enumerate(DELIVERY_TYPES, 1)])
+    taken = _columns([f"{name} + skew" if name in _SHIFTED else name for name in DELIVERY_COLUMNS])
+    return (
+        f"WITH stored AS (INSERT INTO ~delivery ({columns}) SELECT {taken} FROM unnest({given}) AS given({columns}), "  # noqa: S608 - names of ours
+        f"(SELECT ~instant() - ${len(DELIVERY_COLUMNS) + 1}::timestamptz AS skew) AS clock "
+        "ON CONFLICT (id) DO NOTHING RETURNING id, origin_key, created_at, due_at) "
+        "INSERT INTO ~queue (id, origin_key, due_at, ready) "
+        "SELECT id, origin_key, due_at, due_at <= created_at FROM stored RETURNING id"
+    )
+
+
+_STATEMENTS: Final = {
+    "put": _put(),
+    "put_each": "SELECT ~put_each($1::json, $2::timestamptz, $3::json)",
+    "known": "SELECT id FROM ~delivery WHERE id = ANY ($1::uuid[])",
+    "standing": "SELECT * FROM ~standing($1, $2, $3)",
+    "retry_id": "SELECT ~learn_retry($1, $2)",
+    "retries": "SELECT id, policy FROM ~retry",
+    "claim": "SELECT * FROM ~claim($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    # Apart from the claim, because one plan for both would look at every payload; and between which ids they are,
+    # because of all days only those are looked at.
+    "read": f"SELECT {_columns(DELIVERY_COLUMNS)} FROM ~delivery "  # noqa: S608 - names of ours
+    "WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2 AND $3",
+    "unclaim": "SELECT ~unclaim($1, $2)",
+    "extend": "SELECT id, fence FROM ~extend($1, $2, $3)",
+    "settle": f"SELECT id, fence, freed FROM ~settle({_columns([f'${number}' for number in range(1, 20)])})",  # noqa: S608
+    "cancel": "SELECT ~cancel($1)",
+    "replay": "SELECT origin_key, begun FROM ~replay($1, $2, $3, $4)",
+    "prune": "SELECT ~prune($1, $2)",
+    "attempts": f"SELECT {_columns(ATTEMPT_COLUMNS)} FROM ~attempt WHERE delivery = $1 ORDER BY started_at, fence",  # noqa: S608
+    "subscriptions": f"SELECT {_columns(SUBSCRIPTION_COLUMNS)} FROM ~subscription "  # noqa: S608 - names of ours
+    "WHERE ended_at IS NULL AND (expires_at IS NULL OR expires_at > ~instant()) AND callback = coalesce($1, callback) "
+    'AND ($2::text IS NULL OR (callback COLLATE "C", key COLLATE "C") > ($2, $3::text)) '
+    'ORDER BY callback COLLATE "C", key COLLATE "C" LIMIT $4',
+    "probe": "UPDATE ~probe SET checked = checked + 1",
+    "identity": "SELECT identity FROM ~probe",
+}
+"""By the attributes of a :class:`Schema`; ``~`` stands for its name and a full stop."""
