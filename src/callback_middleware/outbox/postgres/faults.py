@@ -29,6 +29,9 @@ _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
 _CUT_OFF: Final = ("08", "57P01", "57P02", "57P05", "25P03")
 """Classes of errors after which nobody knows what the server has done: it ended the connection."""
 
+_PASSING: Final = ("40", "55P03", "0A000")
+"""Of those that say nothing of the server: two were in each other's way, or a table has changed under a plan."""
+
 
 def shown(url: str) -> str:
     """A database's URL without a password and without options."""
@@ -48,8 +51,15 @@ def out_of_reach(name: str, error: BaseException) -> OutboxUnavailable:
     return OutboxUnavailable(f"the outbox {name} is out of reach: {said}; {remedy}")
 
 
+def is_passing(error: BaseException) -> bool:
+    """Whether the same may be asked again at once: it was not done, and the database works."""
+    return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(_PASSING)
+
+
 def meaning(name: str, error: BaseException) -> OutboxError | None:
     """What an error in the middle of a statement comes to; None for one that is about what was asked for."""
+    if is_passing(error):
+        return OutboxUncertain(f"the outbox {name} was busy: {error}; put it again")
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
         if not code.startswith(_CUT_OFF):

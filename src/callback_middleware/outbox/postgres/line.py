@@ -14,7 +14,7 @@ import asyncpg
 
 from callback_middleware.errors import ConfigurationError, OutboxError, OutboxUnavailable, OutboxUncertain
 from callback_middleware.eventloop import spawn
-from callback_middleware.outbox.postgres.faults import meaning, out_of_reach, shown
+from callback_middleware.outbox.postgres.faults import is_passing, meaning, out_of_reach, shown
 
 logger = logging.getLogger("callback_middleware")
 
@@ -143,8 +143,17 @@ class Line:
                 pool = await self._open()
                 return await pool.acquire(), pool
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, EOFError) as error:
+            if isinstance(error, TimeoutError) and self._is_busy():
+                raise OutboxUnavailable(
+                    f"the outbox {self._name} was asked too much: all {self._size} connections were in use for "
+                    f"{seconds:g} s; give PostgresOutbox more (connections=)"
+                ) from error
             said = TimeoutError(f"no connection within {seconds:g} s") if isinstance(error, TimeoutError) else error
             raise self._out(out_of_reach(self._name, said)) from error
+
+    def _is_busy(self) -> bool:
+        """Whether all connections are in use, and so there are some."""
+        return self._pool is not None and self._pool.get_size() >= self._size and self._pool.get_idle_size() == 0
 
     async def _open(self) -> asyncpg.Pool:
         async with self._opening:
