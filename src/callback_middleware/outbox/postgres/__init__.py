@@ -9,7 +9,7 @@ from functools import partial
 from typing import ClassVar, Final, TypeVar
 
 try:
-    import asyncpg  # noqa: F401 - looked for here, once for the modules below
+    import asyncpg
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         "PostgresOutbox needs asyncpg: pip install 'callback_middleware[postgres]'", name=missing.name
@@ -25,8 +25,9 @@ from callback_middleware.eventloop import LoopLocal
 from callback_middleware.outbox.gathering import PATIENCE
 from callback_middleware.outbox.newsroom import Newsroom
 from callback_middleware.outbox.postgres.claims import Claims, Leased
+from callback_middleware.outbox.postgres.fates import Transaction, ask_fate
 from callback_middleware.outbox.postgres.faults import shown
-from callback_middleware.outbox.postgres.joining import Joining, fate_of
+from callback_middleware.outbox.postgres.joining import Joining
 from callback_middleware.outbox.postgres.line import Connection, Line, Outage, check_url
 from callback_middleware.outbox.postgres.log import Log
 from callback_middleware.outbox.postgres.migrating import check, version
@@ -48,8 +49,6 @@ KEEP: Final = timedelta(days=30)
 
 ASKING: Final = 30.0
 """Seconds that an operator's question may take."""
-
-_STATUS: Final = "SELECT pg_xact_status(CAST($1::text AS xid8))"
 
 
 class PostgresOutbox(Log):
@@ -105,7 +104,7 @@ class PostgresOutbox(Log):
         self._reading = Reading(self._schema, self._retries)
         self._claims = Claims(self._schema, self._retries, backlog)
         self._puts = Puts(self._schema, self._retries, backlog)
-        self._joining = Joining(self._schema, self._name, backlog)
+        self._joining = Joining(self._schema, self._name, backlog, self._retries)
         self._url = url
         self._keep = keep
         self._connections = connections
@@ -204,19 +203,22 @@ class PostgresOutbox(Log):
 
     async def put_in(self, connection: object, batch: Batch) -> Joined:
         """As :meth:`~callback_middleware.ports.TransactionalOutbox.put_in`, on an asynchronous connection."""
+        await self._joining.learn(batch, self._ask)
         return await self._joining.put(connection, batch, self._clock.now())
 
     def put_in_sync(self, connection: object, batch: Batch) -> Joined:
         """As :meth:`~callback_middleware.ports.TransactionalOutbox.put_in_sync`."""
+        self._joining.learn_alone(batch, self._line())
         return self._joining.put_sync(connection, batch, self._clock.now())
 
     async def fate(self, transaction: object) -> Fate:
         """What became of a transaction, by its number: ``pg_xact_status``."""
-        try:
-            status = await self._ask(lambda connection: connection.fetchval(_STATUS, str(transaction)))
-        except OutboxError:
+        if not isinstance(transaction, Transaction):
             return Fate.UNKNOWN
-        return fate_of(status)
+        try:
+            return await self._ask(lambda connection: ask_fate(connection, transaction))
+        except (OutboxError, asyncpg.PostgresError):
+            return Fate.UNKNOWN
 
     async def committed(self) -> None:
         self._changed()
@@ -239,19 +241,20 @@ class PostgresOutbox(Log):
         """The running event loop's."""
         office = self._offices.get()
         if office is None:
-            pooler = self._pooler
-            line = Line(self._url, self._outage, self._schema.probe, size=self._connections, pooler=pooler)
             office = Office(
-                line,
+                self._line(),
                 self._schema,
                 keep=self._keep,
                 store=self._puts.put_all,
                 clock=self._clock,
                 newsroom=self._newsroom,
-                listens=not pooler,
+                listens=not self._pooler,
             )
             self._offices.set(office)
         return office
+
+    def _line(self) -> Line:
+        return Line(self._url, self._outage, self._schema.probe, size=self._connections, pooler=self._pooler)
 
     async def _check(self, connection: Connection) -> None:
         check(await version(connection, self._schema), self._schema, self._url)

@@ -7,41 +7,58 @@ connection (``pg_xact_status``).
 
 from __future__ import annotations
 
+import asyncio
 import json
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from callback_middleware.backlog import BacklogLimits
 from callback_middleware.errors import ConfigurationError, OutboxUnavailable
+from callback_middleware.outbox.postgres.fates import Transaction
+from callback_middleware.outbox.postgres.guests import KINDS, AnotherDatabase, Kind, cause_of, code_of, kind_of
+from callback_middleware.outbox.postgres.line import Connection, Line
 from callback_middleware.outbox.postgres.puts import bounds_text, reports
+from callback_middleware.outbox.postgres.retries import Retries
 from callback_middleware.outbox.postgres.rows import batches_text
 from callback_middleware.outbox.postgres.schema import Schema
-from callback_middleware.ports import Batch, Fate, Joined, PutReport
+from callback_middleware.ports import Batch, Joined
+from callback_middleware.retry import RetryPolicy
 
-_WHICH: Final = "SELECT CAST(pg_current_xact_id() AS text)"
+_REFUSALS: Final[Mapping[str, str]] = {
+    "no transaction": "no transaction is open on it, and every statement commits by itself; {begin}",
+    "synchronous_commit": "synchronous_commit is off there, and what is committed may be lost in a crash; "
+    "SET LOCAL synchronous_commit TO on, in this transaction",
+    "read only": "it may only read: its transaction is READ ONLY, or its server is a standby; give one that writes",
+    "elsewhere": "it is to another outbox, whose schema has the same name; connect it to the outbox' own database",
+    "no outbox": "the schema {schema} of its database has no outbox, or an older one; connect it to the outbox' own "
+    "database, and see that `callback-middleware migrate` was run there",
+    "no grants": "its user may not store there; as the schema's owner: GRANT USAGE ON SCHEMA {schema} TO {user}; "
+    "GRANT EXECUTE ON FUNCTION {schema}.put_joined TO {user}",
+}
 
-_KINDS: Final = (
-    "an asyncpg connection, a psycopg (3) connection, or SQLAlchemy's session or connection: "
-    "the asynchronous ones with commit_with, the others with commit_with_sync"
+_REMEDIES: Final[Sequence[tuple[str, str]]] = (
+    ("25P02", "a statement before it has failed: roll the transaction back, and begin again"),
+    ("40", "another transaction was in its way: try yours again, from its beginning"),
+    ("55P03", "somebody holds a lock for longer than this connection waits (pg_stat_activity)"),
+    ("57014", "somebody holds a lock for longer than this connection waits (pg_stat_activity)"),
+    ("", "see that the connection is open, and that nobody else uses it"),
 )
 
-_REFUSALS: Final = {
-    "no transaction": "has no transaction open: every statement on it commits by itself. Open one, and give the "
-    "connection while it is open",
-    "synchronous_commit": "has synchronous_commit = off: what it commits may be lost. Set it to on in this "
-    "transaction: SET LOCAL synchronous_commit TO on",
-    "elsewhere": "is to another outbox than the application's: its schema has the name, and is not the same. Connect "
-    "it to the database of the outbox",
-}
-
-_FATES: Final = {
-    "in progress": Fate.OPEN,
-    "committed": Fate.COMMITTED,
-    "aborted": Fate.ROLLED_BACK,
-}
+_WHICH: Final = """
+SELECT coalesce((
+  SELECT CASE
+    WHEN pg_catalog.current_setting('transaction_read_only') = 'on' THEN 'read only'
+    WHEN NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE') OR NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
+      THEN 'no grants: ' || pg_catalog.quote_ident(current_user)
+    ELSE CAST(pg_catalog.pg_current_xact_id() AS text) END
+  FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid
+  WHERE n.nspname = '{schema}' AND p.proname = 'put_joined'
+), 'no outbox')
+"""
+"""Which transaction this is, by its number, or why nothing can be stored in it. Leaves it usable either way."""
 
 
 class Joining:
@@ -51,134 +68,126 @@ class Joining:
         schema: Where.
         name: How the outbox is called in errors.
         limits: How many deliveries may be live; None for as many as come.
+        retries: The numbers of retry policies.
 
     Attributes:
         identity: Which outbox this is, as soon as its database was asked.
     """
 
-    def __init__(self, schema: Schema, name: str, limits: BacklogLimits | None) -> None:
+    def __init__(self, schema: Schema, name: str, limits: BacklogLimits | None, retries: Retries) -> None:
         self.identity: UUID | None = None
+        self._schema = schema
         self._name = name
         self._limits = limits
+        self._retries = retries
+        self._which = _WHICH.format(schema=schema.name)
         self._put = (
             f"SELECT CAST({schema.name}.put_joined(CAST(CAST({{0}} AS text) AS json), "
             "CAST(CAST({1} AS text) AS timestamptz), CAST(CAST({2} AS text) AS json), CAST({3} AS text), "
             "CAST(CAST({4} AS text) AS uuid)) AS text)"
         )
 
+    async def learn(
+        self, batch: Batch, ask: Callable[[Callable[[Connection], Awaitable[None]]], Awaitable[None]]
+    ) -> None:
+        """Find out what must be known before this batch is stored, unless it is.
+
+        A retry policy is not to be remembered by a transaction of others: until that ends, everybody who puts with the
+        same policy would wait for it.
+
+        Args:
+            batch: What is to be stored.
+            ask: Does something on a connection of the outbox' own.
+        """
+        policies = _policies(batch)
+
+        async def work(connection: Connection) -> None:
+            self.identity = await connection.fetchval(self._schema.identity)
+            await self._retries.ids(connection, policies)
+
+        if self.identity is None or not self._retries.know(policies):
+            await ask(work)
+
+    def learn_alone(self, batch: Batch, line: Line) -> None:
+        """As :meth:`learn`, while this thread waits, whatever runs in it. Uses nothing of the line but its address."""
+        if self.identity is None or not self._retries.know(_policies(batch)):
+            with ThreadPoolExecutor(1, "callback_middleware joining") as threads:
+                threads.submit(asyncio.run, self.learn(batch, line.run_alone)).result()
+
     async def put(self, connection: object, batch: Batch, now: datetime) -> Joined:
-        """As :meth:`~callback_middleware.ports.TransactionalOutbox.put_in`."""
-        ask = _asynchronous(connection)
-        if ask is None:
-            raise self._unknown(connection, blocking=_synchronous(connection) is not None)
+        """As :meth:`~callback_middleware.ports.TransactionalOutbox.put_in`, when what it needs was learnt."""
+        kind = self._kind(connection, blocks=False)
         try:
-            transaction = await ask(_WHICH, ())
-            told = await ask(self._put, self._parameters(batch, now, transaction))
-        except Exception as error:
-            raise self._failed(error) from error
-        return Joined(self._report(told, batch), transaction)
+            which = await kind.ask(connection, self._which, ())
+            number = self._number(which, kind)
+            told = await kind.ask(connection, self._put, self._parameters(batch, now, number))
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises
+            cause = cause_of(error)
+            raise self._meaning(cause) from cause
+        return self._joined(told, batch, number, kind)
 
     def put_sync(self, connection: object, batch: Batch, now: datetime) -> Joined:
-        """As :meth:`~callback_middleware.ports.TransactionalOutbox.put_in_sync`."""
-        ask = _synchronous(connection)
-        if ask is None:
-            raise self._unknown(connection, blocking=_asynchronous(connection) is None)
+        """As :meth:`~callback_middleware.ports.TransactionalOutbox.put_in_sync`, when what it needs was learnt."""
+        kind = self._kind(connection, blocks=True)
         try:
-            transaction = ask(_WHICH, ())
-            told = ask(self._put, self._parameters(batch, now, transaction))
-        except Exception as error:
-            raise self._failed(error) from error
-        return Joined(self._report(told, batch), transaction)
+            which = kind.ask(connection, self._which, ())
+            number = self._number(which, kind)
+            told = kind.ask(connection, self._put, self._parameters(batch, now, number))
+        except ConfigurationError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises
+            cause = cause_of(error)
+            raise self._meaning(cause) from cause
+        return self._joined(told, batch, number, kind)
 
-    def _parameters(self, batch: Batch, now: datetime, transaction: str) -> Sequence[str | None]:
+    def _kind(self, connection: object, *, blocks: bool) -> Kind:
+        kind = kind_of(connection)
+        if kind is not None and kind.blocks is blocks:
+            return kind
+        name = f"{type(connection).__module__}.{type(connection).__qualname__}"
+        call = "commit_with_sync" if blocks else "commit_with"
+        raise ConfigurationError(f"{call}: PostgresOutbox cannot use a {name} there: {KINDS}")
+
+    def _number(self, which: str, kind: Kind) -> str:
+        if which.isdecimal():
+            return which
+        raise self._refused(kind, *which.split(": ", 1))
+
+    def _parameters(self, batch: Batch, now: datetime, number: str) -> Sequence[str | None]:
         (whole,) = json.loads(batches_text([batch]))
-        identity = None if self.identity is None else str(self.identity)
-        return json.dumps(whole), now.isoformat(), bounds_text(self._limits), transaction, identity
+        for told, policy in zip(whole["deliveries"] + whole["subscribe"], _policies(batch), strict=True):
+            told["retry_id"] = self._retries.number(policy)
+        return json.dumps(whole), now.isoformat(), bounds_text(self._limits), number, str(self.identity)
 
-    def _report(self, told: str, batch: Batch) -> PutReport:
-        if told.startswith("{"):
-            raise ConfigurationError(f"the connection that was given {_REFUSALS[json.loads(told)['refused']]}")
-        (result,) = reports(told, [batch], self._limits)
+    def _joined(self, told: str, batch: Batch, number: str, kind: Kind) -> Joined:
+        answer = json.loads(told)
+        if "refused" in answer:
+            raise self._refused(kind, answer["refused"])
+        (result,) = reports(json.dumps([answer["report"]]), [batch], self._limits)
         if isinstance(result, Exception):
             raise result
-        return result
+        return Joined(result, Transaction(number, answer["within"] or number))
 
-    def _failed(self, error: Exception) -> OutboxUnavailable:
+    def _refused(self, kind: Kind, why: str, user: str = "") -> ConfigurationError:
+        told = _REFUSALS[why].format(begin=kind.begin, schema=self._schema.name, user=user)
+        return ConfigurationError(f"commit_with cannot store on this connection, for the outbox {self._name}: {told}")
+
+    def _meaning(self, error: Exception) -> Exception:
+        if isinstance(error, AnotherDatabase):
+            return ConfigurationError(
+                f"commit_with cannot store on this connection, for the outbox {self._name}: it is to {error}, and no "
+                "PostgreSQL; connect it to the outbox' own database"
+            )
+        code = code_of(error)
+        remedy = next(remedy for prefix, remedy in _REMEDIES if code.startswith(prefix))
+        # Its first line: what follows may show what was to be stored.
+        said = str(error).strip().partition("\n")[0].rstrip(". ")
         return OutboxUnavailable(
-            f"the outbox {self._name} was not reached through the connection that was given, and nothing was stored: "
-            f"{error}; see that it is open, to that database, and that its user may use the outbox' schema"
+            f"nothing was stored in the outbox {self._name} through the connection that was given: {said}; {remedy}"
         )
 
-    @staticmethod
-    def _unknown(connection: object, *, blocking: bool) -> ConfigurationError:
-        kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
-        other = "; this one belongs to the other of these two" if blocking else ""
-        return ConfigurationError(f"{kind} is no connection whose transaction can be joined: give {_KINDS}{other}")
 
-
-def fate_of(status: str | None) -> Fate:
-    """What ``pg_xact_status`` says."""
-    return _FATES.get(status or "", Fate.UNKNOWN)
-
-
-def _asynchronous(connection: Any) -> Callable[[str, Sequence[str | None]], Awaitable[str]] | None:
-    """Asks on a connection of an asynchronous driver; None for any other connection."""
-    if _is(connection, "asyncpg", "Connection") or _is(connection, "asyncpg.pool", "PoolConnectionProxy"):
-
-        async def ask(statement: str, values: Sequence[str | None]) -> str:
-            marks = (f"${number}" for number in range(1, len(values) + 1))
-            return str(await connection.fetchval(statement.format(*marks), *values))
-
-    elif _is(connection, "psycopg", "AsyncConnection"):
-
-        async def ask(statement: str, values: Sequence[str | None]) -> str:
-            async with connection.cursor(row_factory=_first) as cursor:
-                await cursor.execute(statement.format(*["%s"] * len(values)), values or None)
-                return str(await cursor.fetchone())
-
-    elif _is(connection, "sqlalchemy.ext.asyncio", "AsyncSession", "AsyncConnection"):
-
-        async def ask(statement: str, values: Sequence[str | None]) -> str:
-            return str((await connection.execute(*_clause(statement, values))).scalar_one())
-
-    else:
-        return None
-    return ask
-
-
-def _synchronous(connection: Any) -> Callable[[str, Sequence[str | None]], str] | None:
-    """Asks on a connection of a driver that blocks; None for any other connection."""
-    if _is(connection, "psycopg", "Connection"):
-
-        def ask(statement: str, values: Sequence[str | None]) -> str:
-            with connection.cursor(row_factory=_first) as cursor:
-                cursor.execute(statement.format(*["%s"] * len(values)), values or None)
-                return str(cursor.fetchone())
-
-    elif _is(connection, "sqlalchemy.orm", "Session") or _is(connection, "sqlalchemy", "Connection"):
-
-        def ask(statement: str, values: Sequence[str | None]) -> str:
-            return str(connection.execute(*_clause(statement, values)).scalar_one())
-
-    else:
-        return None
-    return ask
-
-
-def _clause(statement: str, values: Sequence[str | None]) -> tuple[Any, dict[str, str | None]]:
-    """A statement and its parameters as SQLAlchemy takes them."""
-    import sqlalchemy
-
-    names = [f"p{number}" for number in range(len(values))]
-    return sqlalchemy.text(statement.format(*(f":{name}" for name in names))), dict(zip(names, values, strict=True))
-
-
-def _first(_cursor: object) -> Callable[[Sequence[Any]], Any]:
-    """Rows of one column, whatever the connection makes of rows."""
-    return lambda row: row[0]
-
-
-def _is(connection: object, module: str, *names: str) -> bool:
-    """Whether it is of one of these classes: whose module nobody has imported, of that nobody has a connection."""
-    known = sys.modules.get(module)
-    return known is not None and any(isinstance(connection, getattr(known, name, ())) for name in names)
+def _policies(batch: Batch) -> Sequence[RetryPolicy]:
+    return [*(one.retry for one in batch.deliveries), *(one.retry for one in batch.subscribe)]

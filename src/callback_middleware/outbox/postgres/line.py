@@ -6,14 +6,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import asyncpg
 
 from callback_middleware.errors import ConfigurationError, OutboxError, OutboxUnavailable, OutboxUncertain
-from callback_middleware.eventloop import spawn
+from callback_middleware.outbox.postgres.background import Background
 from callback_middleware.outbox.postgres.faults import is_passing, meaning, out_of_reach, shown
 
 logger = logging.getLogger("callback_middleware")
@@ -74,6 +74,9 @@ class Line:
         probe: A statement that writes; run while there is an outage.
         size: Connections, at most.
         pooler: Whether they go through one that hands out connections per transaction.
+
+    Attributes:
+        background: What goes on by itself on this loop. It ends before the connections are closed.
     """
 
     def __init__(self, url: str, outage: Outage, probe: str, *, size: int, pooler: bool) -> None:
@@ -88,6 +91,7 @@ class Line:
         self._opening = anyio.Lock()
         self._probing = False
         self._closed = False
+        self.background = Background()
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, seconds: float) -> T:
         """Do something on a connection, within so many seconds.
@@ -106,7 +110,8 @@ class Line:
                 result = await work(connection)
         except BaseException as error:
             meant = self._failed(error, seconds)
-            if isinstance(meant, OutboxUncertain) or not isinstance(meant, Exception):
+            lost = isinstance(meant, OutboxUncertain) and not is_passing(error)
+            if lost or not isinstance(meant, Exception):
                 await _hang_up(connection)
             if meant is error:
                 raise
@@ -124,8 +129,25 @@ class Line:
         )
         return connection
 
+    async def run_alone(self, work: Callable[[Any], Awaitable[None]]) -> None:
+        """Do something on a connection of its own, on an event loop that ends with it.
+
+        Raises:
+            OutboxUnavailable: It was not done, or perhaps.
+        """
+        try:
+            with anyio.fail_after(2 * CONNECTING):
+                connection = await self.connect()
+                try:
+                    await work(connection)
+                finally:
+                    connection.terminate()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, EOFError) as error:
+            raise out_of_reach(self._name, error) from error
+
     async def aclose(self) -> None:
         """Close all connections. What is asked from now on is refused: nobody would close what it opened."""
+        await self.background.end(CONNECTING)
         pool, self._pool = self._pool, None
         self._closed = True
         if pool is not None:
@@ -180,7 +202,7 @@ class Line:
                 OutboxUncertain(f"the outbox {self._name} is out of reach: {late}; see what makes it slow"),
             )
         meant = meaning(self._name, error)
-        return error if meant is None else self._out(meant)
+        return error if meant is None else meant if is_passing(error) else self._out(meant)
 
     def _out(self, error: OutboxError) -> OutboxError:
         if self._closed:
@@ -189,14 +211,16 @@ class Line:
         self._outage.begin(error if isinstance(error, OutboxUnavailable) else OutboxUnavailable(*error.args))
         if not self._probing:
             self._probing = True
-            spawn(self._try_again)
+            self.background.spawn(self._try_again)
         return error
 
     async def _try_again(self) -> None:
         """See whether the database works again, until it does or nobody uses it any more."""
         try:
-            while self._outage.error is not None and not self._closed:
-                await anyio.sleep(PROBE)
+            while True:
+                await self.background.sleep(PROBE)
+                if self._outage.error is None or self._closed:
+                    return
                 try:
                     with anyio.fail_after(2 * CONNECTING):
                         await self._try()

@@ -19,6 +19,14 @@ class Retries:
         self._ids: dict[RetryPolicy, int] = {}
         self._policies: dict[int, RetryPolicy] = {}
 
+    def know(self, policies: Collection[RetryPolicy]) -> bool:
+        """Whether each of these has a number that is known."""
+        return self._ids.keys() >= set(policies)
+
+    def number(self, policy: RetryPolicy) -> int:
+        """The number of one that is known."""
+        return self._ids[policy]
+
     async def ids(self, connection: Connection, policies: Collection[RetryPolicy]) -> Mapping[RetryPolicy, int]:
         """The number of each of these at least; new ones get one."""
         for policy in policies:

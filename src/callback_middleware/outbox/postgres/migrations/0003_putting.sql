@@ -49,6 +49,10 @@ BEGIN
   END LOOP;
 END $$;
 
+-- The number of what is to be retried how; where it was learnt before, without a look.
+CREATE FUNCTION policy(one json) RETURNS integer LANGUAGE sql
+  AS $$SELECT coalesce((one->>'retry_id')::integer, retry_id(one->>'retry', (one->>'max_age')::bigint))$$;
+
 -- Whether a delivery's dedupe key was free, and is used from now on.
 CREATE FUNCTION admit(key bytea, now_ timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
@@ -98,7 +102,7 @@ BEGIN
   VALUES (digest(one->>'callback', one->>'key'), one->>'callback', one->>'key', one->>'owner', 1, one->>'operation',
     one->>'method', one->>'url', one->>'origin', (one->>'origin_key')::bigint, one->>'headers',
     (one->>'created_at')::timestamptz + skew, (one->>'expires_at')::timestamptz + skew,
-    retry_id(one->>'retry', (one->>'max_age')::bigint), (one->>'deadline')::bigint, one->>'tags')
+    policy(one), (one->>'deadline')::bigint, one->>'tags')
   ON CONFLICT (digest) DO UPDATE SET owner = excluded.owner, generation = held.generation + 1,
     operation = excluded.operation, method = excluded.method, url = excluded.url, origin = excluded.origin,
     origin_key = excluded.origin_key, headers = excluded.headers, created_at = excluded.created_at,
@@ -128,7 +132,7 @@ CREATE FUNCTION asked(one json, skew interval) RETURNS delivery LANGUAGE sql AS 
   SELECT (one->>'id')::uuid, one->>'operation', one->>'callback', one->>'method', one->>'url', one->>'origin',
     (one->>'origin_key')::bigint, one->>'headers', decode(one->>'body', 'base64'),
     (one->>'created_at')::timestamptz + skew, (one->>'due_at')::timestamptz + skew,
-    (one->>'expires_at')::timestamptz + skew, retry_id(one->>'retry', (one->>'max_age')::bigint),
+    (one->>'expires_at')::timestamptz + skew, policy(one),
     (one->>'deadline')::bigint, one->>'dedupe', one->>'tags', one->>'subscription_key', one->>'subscription_owner',
     (one->>'generation')::integer,
     CASE WHEN one->>'subscription_key' IS NOT NULL THEN digest(one->>'callback', one->>'subscription_key') END
@@ -213,15 +217,36 @@ CREATE FUNCTION learn_retry(policy text, max_age bigint) RETURNS integer LANGUAG
   SET search_path FROM CURRENT SET enable_seqscan = off AS 'SELECT retry_id($1, $2)';
 
 -- Store a batch in the transaction of whoever calls, which is the one that they have just named; else why not.
+--
+-- With what its owner may: whoever may call it need not be able to read what others have stored.
 CREATE FUNCTION put_joined(batch json, told timestamptz, bounds json, joined text, whose uuid) RETURNS json
-  LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+DECLARE
+  number constant bigint := pg_current_xact_id()::text;
+  report json;
+  part bigint;
 BEGIN
-  IF pg_current_xact_id()::text <> joined THEN
+  IF number::text <> joined THEN
     RETURN '{"refused": "no transaction"}'::json;
   ELSIF current_setting('synchronous_commit') = 'off' THEN
     RETURN '{"refused": "synchronous_commit"}'::json;
-  ELSIF whose <> (SELECT identity FROM probe) THEN
+  ELSIF whose IS DISTINCT FROM (SELECT identity FROM probe) THEN
     RETURN '{"refused": "elsewhere"}'::json;
   END IF;
-  RETURN put_each(json_build_array(batch), told, bounds);
+  report := put_each(json_build_array(batch), told, bounds)->0;
+  -- It was stored in a part of the transaction, whose number stands at what was written: a savepoint of the user's may
+  -- take back that part alone. Numbers of rows are 32 bits long, and a part's is above its transaction's; what is below
+  -- was there before.
+  SELECT min(after_) INTO part FROM (
+    SELECT (written.xmin::text::bigint - number) & 4294967295 AS after_ FROM (
+      SELECT xmin FROM queue WHERE id = (report->'stored'->>0)::uuid
+      UNION ALL
+      SELECT s.xmin FROM (
+        SELECT value FROM json_array_elements(batch->'subscribe')
+        UNION ALL SELECT value FROM json_array_elements(batch->'end')
+      ) changed JOIN subscription s ON s.digest = digest(changed.value->>'callback', changed.value->>'key')
+    ) written
+  ) numbered WHERE after_ < 2147483648;
+  RETURN json_build_object('report', report, 'within', (number + part)::text);
 END $$;
+REVOKE EXECUTE ON FUNCTION put_joined FROM PUBLIC;
