@@ -28,6 +28,9 @@ from crashing.stores import outbox_at
 DEADLINE: Final = timedelta(seconds=1)
 """An attempt's: well within its lease."""
 
+AGE: Final = timedelta(hours=1)
+"""A delivery's: longer than a round, and shorter than a clock is off."""
+
 EGRESS: Final = EgressPolicy.development()
 
 # Nothing is heard of a service that works.
@@ -56,21 +59,25 @@ service = FastAPI()
 @service.post("/single", callbacks=router.routes)
 @service.post("/wrapped", callbacks=router.routes)
 async def single(invoice: Invoice, callbacks: Callbacks, callback_url: HttpUrl) -> dict[str, str]:
-    callbacks.send(invoice_notification, InvoiceEvent(invoice=invoice.id))
+    _send(callbacks, invoice)
     return {"msg": "Invoice received"}
 
 
 @service.post("/chunked", callbacks=router.routes)
 async def chunked(invoice: Invoice, callbacks: Callbacks, callback_url: HttpUrl) -> StreamingResponse:
-    callbacks.send(invoice_notification, InvoiceEvent(invoice=invoice.id))
+    _send(callbacks, invoice)
     return StreamingResponse(_lines(invoice.id))
 
 
 @service.post("/sized", callbacks=router.routes)
 async def sized(invoice: Invoice, callbacks: Callbacks, callback_url: HttpUrl) -> StreamingResponse:
-    callbacks.send(invoice_notification, InvoiceEvent(invoice=invoice.id))
+    _send(callbacks, invoice)
     length = 3 * len(invoice.id)
     return StreamingResponse(_lines(invoice.id), headers={"content-length": str(length)})
+
+
+def _send(callbacks: Callbacks, invoice: Invoice) -> None:
+    callbacks.send(invoice_notification, InvoiceEvent(invoice=invoice.id), delay=settings.delay)
 
 
 async def _lines(line: str) -> AsyncIterator[str]:
@@ -110,7 +117,7 @@ service.add_middleware(
     outbox=outbox,
     sender=sender,
     egress=EGRESS,
-    retry=RetryPolicy.fixed(0.1, max_attempts=1000),
+    retry=RetryPolicy.fixed(0.1, max_attempts=1000, max_age=AGE),
     dispatch=settings.dispatch,
 )
 application: ASGIApp = MortalApplication(service, doom)

@@ -38,6 +38,7 @@ class Settings:
         journal: Path of the file that it writes down what happens in.
         outbox: Path of the outbox's file; None for one in memory.
         dispatch: Whether it sends what it puts.
+        delay: Seconds after which what it puts is due.
         answers_first: Whether it makes the mistake of putting only when the response is complete.
         moment: Where it kills itself; None for nowhere.
         passage: It dies when it passes that moment for this time, from 1, or the first time after that with a crowd.
@@ -49,6 +50,7 @@ class Settings:
     journal: str
     outbox: str | None
     dispatch: bool = True
+    delay: float = 0
     answers_first: bool = False
     moment: Moment | None = None
     passage: int = 1

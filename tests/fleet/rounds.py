@@ -21,6 +21,9 @@ from fleet.scenes import SLOWNESS, at_work, proxy_of
 _AHEAD: Final = 100
 """Requests of which no receiver has heard: more than a worker has attempts in flight."""
 
+_DELAY: Final = 0.2
+"""Seconds after which what is put by a clock that is wrong is due."""
+
 _PACKETS: Final = 60
 """As many as a worker exchanges with the database over a few turns."""
 
@@ -91,7 +94,7 @@ async def clocks_are_wrong(directory: Path, seed: int, *, store: Store) -> Accou
     """
 
     def off(**by: int) -> dict[str, Any]:
-        return {"environment": wrong_by(timedelta(**by), into=directory)}
+        return {"environment": wrong_by(timedelta(**by), into=directory), "delay": _DELAY}
 
     async with (
         world(directory, seed, store=store, places=2) as scene,

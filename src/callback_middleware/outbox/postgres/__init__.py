@@ -102,7 +102,7 @@ class PostgresOutbox(Log):
         self._outage = Outage(self._name)
         self._retries = Retries(self._schema)
         self._reading = Reading(self._schema, self._retries)
-        self._claims = Claims(self._schema, self._retries, backlog)
+        self._claims = Claims(self._schema, self._retries, backlog, self._clock)
         self._puts = Puts(self._schema, self._retries, backlog)
         self._joining = Joining(self._schema, self._name, backlog, self._retries)
         self._url = url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -16,6 +17,7 @@ from callback_middleware.outbox.postgres.line import Connection
 from callback_middleware.outbox.postgres.retries import Retries
 from callback_middleware.outbox.postgres.rows import delivery_of
 from callback_middleware.outbox.postgres.schema import Schema
+from callback_middleware.ports import Clock
 from callback_middleware.states import State
 from callback_middleware.verdicts import KILLED_ITS_WORKER, SUSPICIONS
 
@@ -33,10 +35,12 @@ class Leased(NamedTuple):
     Attributes:
         rows: As the function ``claim`` returns them.
         next_due: Seconds until something that is not due comes due; None for nothing.
+        ahead: What this process' clock is ahead of the database's, by which all times in it are told.
     """
 
     rows: Sequence[Any] = ()
     next_due: float | None = None
+    ahead: timedelta = timedelta()
 
     @property
     def fences(self) -> tuple[Sequence[UUID], Sequence[int]]:
@@ -51,11 +55,13 @@ class Claims:
         schema: Where.
         retries: The numbers of retry policies.
         limits: Whether there are newcomers.
+        clock: By which this process decides what has expired.
     """
 
-    def __init__(self, schema: Schema, retries: Retries, limits: BacklogLimits | None) -> None:
+    def __init__(self, schema: Schema, retries: Retries, limits: BacklogLimits | None, clock: Clock) -> None:
         self._schema = schema
         self._retries = retries
+        self._clock = clock
         self._welcoming = is_newcomer(limits, accepted=False)
         self._cursor = _LOWEST
 
@@ -77,9 +83,10 @@ class Claims:
                 next_due = None if row["later"] is None else row["later"] / 1_000_000
             else:
                 leased.append(row)
-        if leased:
-            self._cursor = leased[-1]["origin_key"]
-        return Leased(leased, next_due)
+        if not leased:
+            return Leased((), next_due)
+        self._cursor = leased[-1]["origin_key"]
+        return Leased(leased, next_due, self._clock.now() - (leased[0]["due_at"] - lease))
 
     async def read(self, connection: Connection, leased: Leased) -> Sequence[Claim]:
         """The claims, whole and in their order."""
@@ -104,6 +111,9 @@ class Claims:
                 run=row["run"],
                 reason=row["reason"],
             )
+            if delivery.expires_at is not None:
+                # Whoever attempts it looks at its own clock, which may be off by hours.
+                delivery = replace(delivery, expires_at=delivery.expires_at + leased.ahead)
             claims.append(Claim(Fence(row["id"], row["fence"]), delivery, row["newcomer"]))
         return claims
 
