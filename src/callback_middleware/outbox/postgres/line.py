@@ -219,7 +219,7 @@ class Line:
         try:
             while True:
                 await self.background.sleep(PROBE)
-                if self._outage.error is None or self._closed:
+                if self._outage.error is None or self.background.over.is_set():
                     return
                 try:
                     with anyio.fail_after(2 * CONNECTING):

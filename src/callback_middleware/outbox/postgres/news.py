@@ -12,7 +12,6 @@ from uuid import uuid4
 import anyio
 import asyncpg
 
-from callback_middleware.eventloop import spawn
 from callback_middleware.outbox.postgres.line import Line
 
 logger = logging.getLogger("callback_middleware")
@@ -49,28 +48,23 @@ class News:
         self._telling = False
         self._more = False
         self._told = 0.0
-        self._over = anyio.Event()
 
     def listen(self) -> None:
         """Hear what other processes tell, from now on."""
         if self._listens and not self._listening:
             self._listening = True
-            spawn(self._listen)
+            self._line.background.spawn(self._listen)
 
     def tell(self) -> None:
         """Tell other processes that something may be due. It returns at once, and many in a row are told as one."""
         self._more = True
         if not self._telling:
             self._telling = True
-            spawn(self._tell)
-
-    def close(self) -> None:
-        """Listen and tell no longer."""
-        self._over.set()
+            self._line.background.spawn(self._tell)
 
     async def _tell(self) -> None:
         try:
-            while self._more and not self._over.is_set():
+            while self._more:
                 await anyio.sleep(max(self._told + _BREATH - time.monotonic(), 0))
                 self._more = False
                 self._told = time.monotonic()
@@ -85,13 +79,12 @@ class News:
 
     async def _listen(self) -> None:
         try:
-            while not self._over.is_set():
+            while not self._line.background.over.is_set():
                 try:
                     await self._listen_once()
                 except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, EOFError) as error:
                     logger.debug("news of the outbox are not heard: %s", error)
-                with anyio.move_on_after(_AGAIN):
-                    await self._over.wait()
+                await self._line.background.sleep(_AGAIN)
         finally:
             self._listening = False
 
@@ -104,12 +97,12 @@ class News:
             # What was told before is looked for.
             self._heard()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_set_when, self._over, cut_off)
+                tasks.start_soon(_set_when, self._line.background.over, cut_off)
                 await cut_off.wait()
                 tasks.cancel_scope.cancel()
         finally:
-            with suppress(Exception):
-                connection.terminate()
+            with anyio.CancelScope(shield=True), suppress(Exception):
+                await connection.close(timeout=POLL)
 
     def _hear(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         if payload != _SELF:

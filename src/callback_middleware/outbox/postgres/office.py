@@ -11,8 +11,6 @@ from datetime import datetime, timedelta
 from itertools import chain
 from typing import Final, Generic, TypeVar
 
-import anyio
-
 from callback_middleware.delivery import Delivery
 from callback_middleware.errors import ConfigurationError, OutboxError
 from callback_middleware.eventloop import Caller, spawn
@@ -83,14 +81,13 @@ class Office:
         self._newsroom = newsroom
         self._keeping = False
         self._next_due: float | None = None
-        self._over = anyio.Event()
 
     async def finish(
         self, work: Callable[[], Awaitable[T]], *, undo: Callable[[T], Awaitable[object]] | None = None
     ) -> T:
         """Do something to its end, whoever is cancelled meanwhile. What nobody waited for is undone."""
         call = _Call(work, undo, self._caller)
-        spawn(call.run)
+        self.line.background.spawn(call.run)
         try:
             await call.over.wait()
         except BaseException:
@@ -121,13 +118,11 @@ class Office:
         """See to it, from now on, that there is a place for what comes, and that what is old goes."""
         if not self._keeping:
             self._keeping = True
-            spawn(self._tend)
+            self.line.background.spawn(self._tend)
 
     async def aclose(self) -> None:
         """End what goes on by itself, and close the connections, when what was put before is stored."""
         await self.gatherer.drain()
-        self._over.set()
-        self.news.close()
         await self.line.aclose()
 
     def _begun(self) -> None:
@@ -161,17 +156,17 @@ class Office:
             self.tell(min(dues) - self._clock.now())
 
     async def _tend(self) -> None:
-        while not self._over.is_set():
+        background = self.line.background
+        while not background.over.is_set():
             try:
                 await self.line.run(
                     lambda connection: tend(connection, self._schema, self._keep), seconds=_LONGEST_ROUND
                 )
             except OutboxError as error:
-                if self._over.is_set():
+                if background.over.is_set():
                     return
                 logger.warning("keeping the outbox small failed, and is tried again in an hour: %s", error)
-            with anyio.move_on_after(_ROUND):
-                await self._over.wait()
+            await background.sleep(_ROUND)
 
 
 class _Call(Generic[T]):
