@@ -47,8 +47,7 @@ def out_of_reach(name: str, error: BaseException) -> OutboxUnavailable:
         (remedy for prefix, remedy in _REMEDIES if code and code.startswith(prefix)),
         "see that the server runs, and that this machine may reach it",
     )
-    said = str(error) or type(error).__name__
-    return OutboxUnavailable(f"the outbox {name} is out of reach: {said}; {remedy}")
+    return OutboxUnavailable(f"the outbox {name} is out of reach: {_said(error)}; {remedy}")
 
 
 def is_passing(error: BaseException) -> bool:
@@ -59,7 +58,7 @@ def is_passing(error: BaseException) -> bool:
 def meaning(name: str, error: BaseException) -> OutboxError | None:
     """What an error in the middle of a statement comes to; None for one that is about what was asked for."""
     if is_passing(error):
-        return OutboxUncertain(f"the outbox {name} was busy: {error}; put it again")
+        return OutboxUncertain(f"the outbox {name} was busy: {_said(error)}; put it again")
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
         if not code.startswith(_CUT_OFF):
@@ -70,3 +69,8 @@ def meaning(name: str, error: BaseException) -> OutboxError | None:
     elif not isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
         return None
     return OutboxUncertain(f"{out_of_reach(name, error)} (it may have been stored all the same)")
+
+
+def _said(error: BaseException) -> str:
+    """An error in one line. Its details and hints are for the server's log."""
+    return str(error).partition("\n")[0] or type(error).__name__
