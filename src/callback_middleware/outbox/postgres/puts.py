@@ -16,7 +16,7 @@ from callback_middleware.outbox.gathering import Result
 from callback_middleware.outbox.postgres.line import Connection
 from callback_middleware.outbox.postgres.retries import Retries
 from callback_middleware.outbox.postgres.room import Room
-from callback_middleware.outbox.postgres.rows import batches_text, delivery_row
+from callback_middleware.outbox.postgres.rows import batches_text, plain_row
 from callback_middleware.outbox.postgres.schema import Schema
 from callback_middleware.outbox.taken import taken
 from callback_middleware.ports import Batch, PutReport
@@ -78,11 +78,11 @@ class Puts:
             return [PutReport() for _ in batches]
         retry_id = await self._retries.ids(connection, {delivery.retry for delivery in deliveries})
         full = await self._room.refusals(connection, deliveries)
-        rows = [delivery_row(one, retry_id[one.retry]) for one in deliveries if one.id not in full]
+        rows = [plain_row(one, retry_id[one.retry]) for one in deliveries if one.id not in full]
         new: set[UUID] = set()
         if rows:
             # In one order everywhere: of two that put the same ids, none waits for the other.
-            rows.sort(key=_id)
+            rows.sort(key=_number)
             stored = await connection.fetch(self._schema.put, *zip(*rows, strict=True), now)
             new.update(record[0] for record in stored)
         if len(new) == len(deliveries):
@@ -132,8 +132,9 @@ def _is_about_values(error: Exception) -> bool:
     return isinstance(error, ValueError | TypeError | OverflowError | AttributeError)
 
 
-def _id(row: Sequence[Any]) -> UUID:
-    return row[0]  # type: ignore[no-any-return]
+def _number(row: Sequence[Any]) -> int:
+    # In the order of the ids themselves, which are compared in Python.
+    return row[0].int  # type: ignore[no-any-return]
 
 
 def _report(new: set[UUID], full: Mapping[UUID, Refusal], deliveries: Iterable[Delivery]) -> PutReport:

@@ -35,10 +35,16 @@ DELIVERY_COLUMNS: Final = (
     *("subscription_key", "subscription_owner", "generation"),
 )
 
-DELIVERY_TYPES: Final = (
+PLAIN_COLUMNS: Final = (
+    *("id", "operation", "callback", "method", "url", "origin", "origin_key", "headers", "body"),
+    *("created_at", "due_at", "expires_at", "retry", "deadline", "tags"),
+)
+"""Of a delivery that was sent at once and has no dedupe key. Columns of nulls would not be free: asyncpg looks through
+every value."""
+
+PLAIN_TYPES: Final = (
     *("uuid", "text", "text", "text", "text", "text", "bigint", "text", "bytea"),
-    *("timestamptz", "timestamptz", "timestamptz", "integer", "bigint", "text", "text"),
-    *("text", "text", "integer"),
+    *("timestamptz", "timestamptz", "timestamptz", "integer", "bigint", "text"),
 )
 
 SUBSCRIPTION_COLUMNS: Final = (
@@ -52,8 +58,8 @@ ATTEMPT_COLUMNS: Final = (
 )
 
 
-def delivery_row(delivery: Delivery, retry: int) -> Row:
-    """The columns :data:`DELIVERY_COLUMNS` of a delivery that was sent at once and has no dedupe key."""
+def plain_row(delivery: Delivery, retry: int) -> Row:
+    """The columns :data:`PLAIN_COLUMNS`."""
     return (
         delivery.id,
         _text(delivery.operation),
@@ -69,11 +75,7 @@ def delivery_row(delivery: Delivery, retry: int) -> Row:
         delivery.expires_at,
         retry,
         microseconds(delivery.deadline),
-        None,
         tags_text(delivery.tags),
-        None,
-        None,
-        None,
     )
 
 

@@ -10,7 +10,8 @@ from callback_middleware.errors import ConfigurationError
 from callback_middleware.outbox.postgres.rows import (
     ATTEMPT_COLUMNS,
     DELIVERY_COLUMNS,
-    DELIVERY_TYPES,
+    PLAIN_COLUMNS,
+    PLAIN_TYPES,
     SUBSCRIPTION_COLUMNS,
 )
 
@@ -73,12 +74,12 @@ def _columns(names: Sequence[str]) -> str:
 
 def _put() -> str:
     """Stores plain deliveries, and queues those that are new. The columns as arrays, and the process' own time."""
-    columns = _columns(DELIVERY_COLUMNS)
-    given = _columns([f"${number}::{kind}[]" for number, kind in enumerate(DELIVERY_TYPES, 1)])
-    taken = _columns([f"{name} + skew" if name in _SHIFTED else name for name in DELIVERY_COLUMNS])
+    columns = _columns(PLAIN_COLUMNS)
+    given = _columns([f"${number}::{kind}[]" for number, kind in enumerate(PLAIN_TYPES, 1)])
+    taken = _columns([f"{name} + skew" if name in _SHIFTED else name for name in PLAIN_COLUMNS])
     return (
         f"WITH stored AS (INSERT INTO ~delivery ({columns}) SELECT {taken} FROM unnest({given}) AS given({columns}), "  # noqa: S608 - names of ours
-        f"(SELECT ~instant() - ${len(DELIVERY_COLUMNS) + 1}::timestamptz AS skew) AS clock "
+        f"(SELECT ~instant() - ${len(PLAIN_COLUMNS) + 1}::timestamptz AS skew) AS clock "
         "ON CONFLICT (id) DO NOTHING RETURNING id, origin_key, created_at, due_at) "
         "INSERT INTO ~queue (id, origin_key, due_at, ready) "
         "SELECT id, origin_key, due_at, due_at <= created_at FROM stored RETURNING id"
