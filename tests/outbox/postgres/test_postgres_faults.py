@@ -151,7 +151,7 @@ class TestFaults(PostgresSetting, OutboxSetting):
     ) -> None:
         with psycopg.connect(fresh) as somebody:
             somebody.execute(f"LOCK TABLE {SCHEMA}.delivery")
-            monkeypatch.setitem(SETTINGS, "statement_timeout", "100ms")  # type: ignore[arg-type]
+            monkeypatch.setitem(SETTINGS, "statement_timeout", "100ms")
             await self.fails(fresh, r"statement timeout; see what makes it slow \(pg_stat_activity\)$", clock)
 
     async def test_a_lock_that_somebody_holds_for_long(

@@ -164,7 +164,10 @@ class TestLine(PostgresSetting, OutboxSetting):
         line = outbox._office().line
 
         async def hold(_: Connection) -> None:
-            with pytest.raises(OutboxUnavailable, match=r"was asked too much: all 1 connections .* for 0\.1 s; give PostgresOutbox more"):
+            with pytest.raises(
+                OutboxUnavailable,
+                match=r"was asked too much: all 1 connections .* for 0\.1 s; give PostgresOutbox more",
+            ):
                 await line.run(pid_of, seconds=0.1)
 
         await line.run(hold, seconds=60)
