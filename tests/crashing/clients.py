@@ -6,8 +6,8 @@ import itertools
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from random import Random
 from typing import Final
 
@@ -77,6 +77,16 @@ class Clients:
         self._ending = True
         self.news.tell()
         await self.news.until(lambda: self._ended == CLIENTS, "all clients are answered")
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Nobody asks for as long as the block lasts; what was asked is answered."""
+        before, self.may_ask = self.may_ask, lambda: False
+        try:
+            yield
+        finally:
+            self.may_ask = before
+            self.news.tell()
 
     async def acknowledge(self, count: int) -> None:
         """Return when so many more requests are acknowledged."""

@@ -128,10 +128,11 @@ async def worker_is_cut_off(directory: Path, seed: int, *, url: str, lasts: time
             held = frozenset(scene.receiver.waiting)
             scene.receiver.release()
             async with scene.worker() as other:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(anyio.sleep, lasts.total_seconds())
-                    await scene.receiver.hears_again(held)
-                    await scene.noted(partial(_settled, held, other), "another worker has settled what it had in hand")
+                with scene.clients.resting():
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(anyio.sleep, lasts.total_seconds())
+                        await scene.receiver.hears_again(held)
+                        await scene.noted(partial(_settled, held, other), "another has settled what it had in hand")
                 proxy.heal()
                 await at_work(scene, cut_off)
                 await scene.drain()

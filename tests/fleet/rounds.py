@@ -75,8 +75,9 @@ async def web_stalls_in_attempts(directory: Path, seed: int, *, store: Store) ->
         scene.receiver.release()
         scene.receiver.hold()
         async with scene.web(1) as other:
-            await scene.receiver.hears_again(held)
-            await goes_on(scene, stalled)
+            with scene.clients.resting():
+                await scene.receiver.hears_again(held)
+                await goes_on(scene, stalled)
             scene.receiver.release()
             await scene.drain()
             await other.terminate()
@@ -107,9 +108,11 @@ async def clocks_are_wrong(directory: Path, seed: int, *, store: Store) -> Accou
             await scene.kill(killed)
         scene.receiver.release()
         async with scene.worker(**off(hours=2)) as ahead, scene.worker(**off(hours=-2)) as behind:
+            with scene.clients.resting():
+                # What it had in hand is the others' when its leases end.
+                for worker in (ahead, behind):
+                    await at_work(scene, worker)
             await scene.clients.acknowledge(100)
-            for worker in (ahead, behind):
-                await at_work(scene, worker)
             await scene.drain()
             for service in (ahead, behind, early, late):
                 await service.terminate()
