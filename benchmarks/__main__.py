@@ -10,8 +10,11 @@ import sys
 import time
 from importlib.metadata import version
 
-PARTS = ["expressions", "senders", "guard", "routes", "puts", "claims", "fairness", "goodput", "durable", "growth"]
-MEASURED = ["fastapi", "starlette", "uvicorn", "h11", "httptools", "httpx", "httpcore", "anyio", "aiohttp"]
+PARTS = [
+    *("expressions", "senders", "guard", "routes", "puts", "claims", "fairness", "goodput", "durable", "growth"),
+    "postgres",
+]
+MEASURED = ["fastapi", "starlette", "uvicorn", "h11", "httptools", "httpx", "httpcore", "anyio", "aiohttp", "asyncpg"]
 
 
 def main() -> int:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from benchmarks.claims import LEASE, PER_ORIGIN, delivered
-from benchmarks.deliveries import EVENT, ROOMY, deliveries, origins
+from benchmarks.deliveries import ROOMY, deliveries, origins
 from benchmarks.postgres.server import TABLES, Database
 from benchmarks.puts import Commits, produce
 from callback_middleware.delivery import Claim
@@ -22,6 +22,8 @@ BATCHES: Final = {1: 640, 64: 19_200}
 """How many are put, claimed and settled at once, and how many in all."""
 
 KEPT: Final = 19_200
+
+BODY: Final = b'{"description": "' + 1005 * b"x" + b'"}'
 
 _ORIGINS: Final = origins(300)
 
@@ -48,7 +50,7 @@ def measure(server: DatabaseServer, _rounds: int) -> None:
         database.execute("CREATE EXTENSION pg_stat_statements")
         database.welcome(_ORIGINS)
         costs = asyncio.run(_costs(database, batch, count))
-        print(f"one delivery of {len(EVENT)} bytes, {batch} at once")
+        print(f"one delivery of {len(BODY)} bytes, {batch} at once")
         costs["together"] = Cost(sum(one.statements for one in costs.values()), sum(one.log for one in costs.values()))
         for name, cost in costs.items():
             print(f"  {name:12}{cost.statements:8.3f} round trips{cost.log:10,.0f} bytes of log")
@@ -115,7 +117,7 @@ async def _cost(database: Database, phase: Callable[[], Awaitable[None]], count:
 
 
 async def _put(outbox: PostgresOutbox, count: int, batch: int) -> None:
-    await produce(outbox, deliveries(count, _ORIGINS), batch, Commits())
+    await produce(outbox, [replace(one, body=BODY) for one in deliveries(count, _ORIGINS)], batch, Commits())
 
 
 async def _claim(outbox: PostgresOutbox, count: int, batch: int) -> list[Claim]:
