@@ -70,9 +70,9 @@ def plain_row(delivery: Delivery, retry: int) -> Row:
         origin_key(delivery.origin),
         pairs_text(tuple(delivery.headers)),
         delivery.body,
-        delivery.created_at,
-        delivery.due_at,
-        delivery.expires_at,
+        _aware(delivery.created_at),
+        _aware(delivery.due_at),
+        None if delivery.expires_at is None else _aware(delivery.expires_at),
         retry,
         microseconds(delivery.deadline),
         tags_text(delivery.tags),
@@ -240,7 +240,14 @@ def _bytes(body: bytes | None) -> str | None:
 
 
 def _time(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat()
+    return None if time is None else _aware(time).isoformat()
+
+
+def _aware(time: datetime) -> datetime:
+    """A time as it is. Raises ``ValueError`` if it has no zone: the database would take it for its session's."""
+    if time.tzinfo is None:
+        raise ValueError(f"{time.isoformat()} has no time zone: give an aware datetime")
+    return time
 
 
 def text_of(text: str) -> str:
