@@ -9,9 +9,11 @@ from uuid import uuid4
 import anyio.to_thread
 import asyncpg
 import pytest
+import sqlalchemy
 from driving import ASYNC, DRIVERS, SYNC, Mine, autocommit
 from joining_setting import INVOICE, REFERENCE, JoiningSetting
 from postgres_setting import set_clock
+from sqlalchemy import orm
 
 from callback_middleware.backlog import Bound
 from callback_middleware.errors import ConfigurationError, OutboxUnavailable, SubscriptionExists
@@ -22,6 +24,9 @@ from callback_middleware.retry import RetryPolicy
 from callback_middleware.testing import VirtualClock
 from callback_middleware.testing.contracts.setting import KEY, bounded
 from postgres_server import DatabaseServer
+
+ENGINE = sqlalchemy.create_engine("postgresql+psycopg://nowhere.invalid/")
+"""Never used."""
 
 
 class TestEveryDriver(JoiningSetting):
@@ -223,12 +228,21 @@ class TestKinds(JoiningSetting):
         ):
             await anyio.to_thread.run_sync(outbox.put_in_sync, mine.connection, self.batch(clock))
 
-    @pytest.mark.parametrize("connection", [None, object(), "postgresql://callbacks"])
+    @pytest.mark.parametrize(
+        "connection", [None, "postgresql://", ENGINE, orm.scoped_session(orm.sessionmaker(ENGINE))]
+    )
     async def test_what_is_no_connection_is_refused_with_those_that_are(
         self, outbox: PostgresOutbox, clock: VirtualClock, connection: object
     ) -> None:
-        with pytest.raises(ConfigurationError, match=r"cannot use a builtins\.\w+ there: .*AsyncSession"):
+        with pytest.raises(ConfigurationError, match=r"cannot use a [\w.]+ there: .*AsyncSession"):
             await outbox.put_in(connection, self.batch(clock))
+
+    async def test_psycopg2s_own_connection_is_refused(
+        self, outbox: PostgresOutbox, clock: VirtualClock, url: str
+    ) -> None:
+        async with DRIVERS["Connection, psycopg2"](url) as mine:
+            with pytest.raises(ConfigurationError, match=r"cannot use a psycopg2\.\S+ there"):
+                await outbox.put_in(mine.connection.connection.dbapi_connection, self.batch(clock))
 
     async def test_the_outbox_is_one_that_can_join(self, outbox: PostgresOutbox) -> None:
         assert isinstance(outbox, TransactionalOutbox)
@@ -357,6 +371,20 @@ class TestServer(JoiningSetting):
         await outbox.put(self.batch(clock, dedupe="7"))
         with pytest.raises(OutboxUnavailable, match=r"could not serialize .* try yours again, from its beginning"):
             await mine.put_in(outbox, self.batch(clock, dedupe="7"))
+
+    @bounded(newcomer=20)
+    async def test_two_serializable_ones_count_the_same_and_one_tries_again(
+        self, outbox: PostgresOutbox, clock: VirtualClock, mine: Mine, url: str
+    ) -> None:
+        async with DRIVERS["asyncpg"](url) as other:
+            await other.begin()
+            for one in (mine, other):
+                await one.run("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+                await one.put_in(outbox, self.batch(clock))
+            await mine.commit()
+            with pytest.raises(asyncpg.SerializationError):
+                await other.commit()
+        assert await self.total(outbox) == 1
 
     # An outbox that was not started
 
