@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,7 +17,7 @@ import pytest
 from callback_middleware import Attempt, Delivery, Outcome, RetryPolicy, State
 from callback_middleware.destinations import Origin
 from callback_middleware.outcomes import Accepted, Answer, Phase, TimedOut
-from crashing.journal import Entry, Journal, in_flight, outlived, results, stale, waits
+from crashing.journal import Entry, Flights, Journal, in_flight, outlived, results, stale, waits
 from crashing.verdict import Evidence, Faults, Reception, Result, Stored, judge
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -169,6 +170,17 @@ def test_in_flight_is_what_this_process_has_begun_and_not_ended() -> None:
     assert sorted(in_flight(journal, 7)) == [ONE, OTHER]
     assert in_flight(journal, 8) == [OTHER]
     assert in_flight(journal, 9) == []
+
+
+def test_flights_are_counted_as_the_journal_grows(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "journal")) as journal:
+        flights, others = Flights(journal, os.getpid()), Flights(journal, 1)
+        assert flights.count() == 0
+        journal.write("began", ONE, OTHER)
+        assert flights.count() == 2
+        journal.write("ended", ONE)
+        journal.write("claimed", ONE)
+        assert (flights.count(), flights.count(), others.count()) == (1, 1, 0)
 
 
 def test_an_attempt_outlives_its_lease_when_it_is_accepted_that_long_after_its_own_claim() -> None:

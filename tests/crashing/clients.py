@@ -44,6 +44,7 @@ class Clients:
         acknowledged_at: When that was, in seconds of the machine's monotonic clock.
         answers: How many whole responses had each status.
         slowest: Seconds that passed before any of them at the most.
+        receivers: Where callbacks are asked for from now on.
         may_ask: Whether there may be another request; those who would ask wait as long as not.
     """
 
@@ -57,7 +58,7 @@ class Clients:
         self.may_ask: Callable[[], bool] = lambda: True
         self.news = news or News()
         self._ports = ports
-        self._receivers = receivers
+        self.receivers = receivers
         self._chance = chance
         self._numbers = itertools.count()
         self._ending = False
@@ -123,7 +124,7 @@ class Clients:
             shape = self._chance.choice(SHAPES)
             request = f"{shape}-{next(self._numbers)}"
             asked_at = time.monotonic()
-            await stream.send(_request(connection, shape, request, self._chance.choice(self._receivers)))
+            await stream.send(_request(connection, shape, request, self._chance.choice(self.receivers)))
             self.in_flight += known
             try:
                 self.news.tell()

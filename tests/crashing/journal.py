@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -43,6 +43,8 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._entries: list[Entry] = []
+        self._read_until = 0
         # Appended by one system call each, which no other process's comes between.
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
@@ -57,11 +59,39 @@ class Journal:
 
     def read(self) -> Sequence[Entry]:
         """Everything so far, in order."""
-        lines = (line.split(" ") for line in self.path.read_text().splitlines())
-        return [
-            Entry(float(at), int(process), what, subject, int(number))
-            for at, process, what, subject, number, _ in (line for line in lines if line[-1] == _END)
-        ]
+        with self.path.open("rb") as file:
+            file.seek(self._read_until)
+            lines, newline, last = file.read().rpartition(b"\n")
+        # What stands before a line's beginning does not change any more.
+        self._entries += _entries(lines)
+        self._read_until += len(lines) + len(newline)
+        return [*self._entries, *_entries(last)]
+
+
+def _entries(lines: bytes) -> Iterator[Entry]:
+    for line in lines.decode().splitlines():
+        words = line.split(" ")
+        if words[-1] == _END:
+            at, process, what, subject, number, _ = words
+            yield Entry(float(at), int(process), what, subject, int(number))
+
+
+class Flights:
+    """How many attempts a process has in flight, as the journal grows."""
+
+    def __init__(self, journal: Journal, process: int) -> None:
+        self._journal = journal
+        self._process = process
+        self._seen = 0
+        self._count = 0
+
+    def count(self) -> int:
+        entries = self._journal.read()
+        for entry in entries[self._seen :]:
+            if entry.process == self._process and entry.what in ("began", "ended"):
+                self._count += 1 if entry.what == "began" else -1
+        self._seen = len(entries)
+        return self._count
 
 
 def in_flight(entries: Sequence[Entry], process: int | None = None) -> Sequence[UUID]:

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import anyio
 
-from crashing.journal import in_flight
+from crashing.journal import Flights
 from crashing.rounds import JITTER, MANY, goes_on
 from crashing.services import Service
 from crashing.stores import InDatabase, Store
-from crashing.world import Account, World, world
+from crashing.world import Account, world
 from fleet.clocks import wrong_by
 from fleet.proxy import Packet
 from fleet.scenes import SLOWNESS, at_work, proxy_of
@@ -140,9 +140,13 @@ async def worker_stalls_between_packets(directory: Path, seed: int, *, url: str,
         clients, receiver = scene.clients, scene.receiver
         clients.may_ask = lambda: len(clients.acknowledged) - len(receiver.requests) < _AHEAD
         receiver.slowness = SLOWNESS
+        # As many attempts as one receiver has at once are made again one after the other, when the leases have ended:
+        # what may have killed a worker is claimed alone.
+        clients.receivers = clients.receivers[:1]
+        flights = Flights(scene.journal, stalled.process)
         for seconds in stalls:
             await at_work(scene, stalled)
-            stop = _Stop(scene, stalled, scene.chance.randint(1, _PACKETS))
+            stop = _Stop(stalled, flights, scene.chance.randint(1, _PACKETS))
             with proxy.watched(stop.watch):
                 await stop.made.wait()
             await anyio.sleep(seconds)
@@ -157,16 +161,16 @@ async def worker_stalls_between_packets(directory: Path, seed: int, *, url: str,
 class _Stop:
     """Stops a worker at a packet, or at the first one after it at which enough of its attempts are in flight."""
 
-    def __init__(self, scene: World, service: Service, number: int) -> None:
+    def __init__(self, service: Service, flights: Flights, number: int) -> None:
         self.made = anyio.Event()
-        self._scene = scene
         self._service = service
+        self._flights = flights
         self._left = number
 
     def watch(self, _: Packet) -> None:
         self._left -= 1
         if self._left > 0 or self.made.is_set():
             return
-        if len(in_flight(self._scene.journal.read(), self._service.process)) >= MANY:
+        if self._flights.count() >= MANY:
             self._service.stop_now()
             self.made.set()
