@@ -105,7 +105,9 @@ async def web_is_killed_in_its_put(
     return await scene.account()
 
 
-async def worker_is_cut_off(directory: Path, seed: int, *, url: str, lasts: timedelta = timedelta()) -> Account:
+async def worker_is_cut_off(
+    directory: Path, seed: int, *, url: str, lasts: timedelta = timedelta(), forget: bool = False
+) -> Account:
     """Cut a worker off from the database, in the middle of attempts, without its being told; and heal it.
 
     Another takes over what it had, and it takes its share again afterwards.
@@ -115,6 +117,7 @@ async def worker_is_cut_off(directory: Path, seed: int, *, url: str, lasts: time
         seed: Of everything that is left to chance here.
         url: Of the database.
         lasts: How long it is cut off at least; it is until its leases have ended.
+        forget: Whether the connections that it has are lost for good.
     """
     async with (
         proxy_of(url) as proxy,
@@ -133,7 +136,7 @@ async def worker_is_cut_off(directory: Path, seed: int, *, url: str, lasts: time
                         tasks.start_soon(anyio.sleep, lasts.total_seconds())
                         await scene.receiver.hears_again(held)
                         await scene.noted(partial(_settled, held, other), "another has settled what it had in hand")
-                proxy.heal()
+                proxy.heal(forget=forget)
                 await at_work(scene, cut_off)
                 await scene.drain()
                 await other.terminate()
@@ -142,7 +145,9 @@ async def worker_is_cut_off(directory: Path, seed: int, *, url: str, lasts: time
     return await scene.account()
 
 
-async def web_is_cut_off(directory: Path, seed: int, *, url: str, lasts: timedelta = timedelta()) -> Account:
+async def web_is_cut_off(
+    directory: Path, seed: int, *, url: str, lasts: timedelta = timedelta(), forget: bool = False
+) -> Account:
     """Cut a web process off from the database, without its being told, until it refuses; and heal it.
 
     Args:
@@ -150,6 +155,7 @@ async def web_is_cut_off(directory: Path, seed: int, *, url: str, lasts: timedel
         seed: Of everything that is left to chance here.
         url: Of the database.
         lasts: How long it is cut off at least; it is until every client was refused once, in the average.
+        forget: Whether the connections that it has are lost for good.
     """
     async with (
         proxy_of(url) as proxy,
@@ -162,7 +168,7 @@ async def web_is_cut_off(directory: Path, seed: int, *, url: str, lasts: timedel
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(anyio.sleep, lasts.total_seconds())
             await scene.clients.be_refused(CLIENTS)
-        proxy.heal()
+        proxy.heal(forget=forget)
         await scene.clients.acknowledge(50)
         await scene.drain()
         await web.terminate()

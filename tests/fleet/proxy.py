@@ -38,6 +38,24 @@ Watch: TypeAlias = Callable[[Packet], None]
 Ends: TypeAlias = Callable[[int], Awaitable[object]]
 
 
+class _Way:
+    """What connections take: open, or a black hole."""
+
+    def __init__(self) -> None:
+        self._opened = anyio.Event()
+        self._opened.set()
+
+    def open(self) -> None:
+        self._opened.set()
+
+    def close(self) -> None:
+        self._opened = anyio.Event()
+
+    async def is_open(self) -> None:
+        """Return when it is."""
+        await self._opened.wait()
+
+
 class _Loss(NamedTuple):
     """An answer that will not arrive: of the next statement with this text; and what ends its connection then."""
 
@@ -62,8 +80,7 @@ class Proxy:
         self.number = 0
         self._server = server
         self._port = port
-        self._passage = anyio.Event()
-        self._passage.set()
+        self._way = _Way()
         self._watches: list[Watch] = []
         self._loss: _Loss | None = None
 
@@ -78,11 +95,19 @@ class Proxy:
 
         Whoever connects is accepted, and whoever writes finds it taken.
         """
-        self._passage = anyio.Event()
+        self._way.close()
 
-    def heal(self) -> None:
-        """Pass on everything that has gathered, and everything from now on."""
-        self._passage.set()
+    def heal(self, *, forget: bool = False) -> None:
+        """Pass on everything that has gathered, and everything from now on.
+
+        Args:
+            forget: Whether those who are connected by now stay in the black hole for ever, as behind a router that has
+                forgotten them: only who connects from now on is passed on.
+        """
+        if forget:
+            self._way = _Way()
+        else:
+            self._way.open()
 
     def lose_answer(self, text: str, *, ends: Ends | None = None) -> None:
         """Have the next statement that has this text in it done, and its answer lost, and the connection with it.
@@ -109,26 +134,22 @@ class Proxy:
 
     async def serve(self, client: SocketStream) -> None:
         """One connection, until either side ends it."""
+        way = self._way
         with suppress(*_ENDS):
             async with client:
-                await self._passage.wait()
+                await way.is_open()
                 async with await anyio.connect_tcp(*self._server) as server:
-                    connection = _Connection(self, client, server)
+                    connection = _Connection(self, way, client, server)
                     try:
                         await connection.converse()
                     finally:
                         self.backends.discard(connection.backend)
 
-    async def pass_by(self, backend: int, message: Message, *, client: bool, statement: str | None = None) -> None:
-        """Return when this message may be passed on."""
-        await self._passage.wait()
+    def tell(self, backend: int, message: Message, *, client: bool, statement: str | None = None) -> None:
+        """This message is about to be passed on."""
         self.number += 1
         for watch in tuple(self._watches):
             watch(Packet(self.number, backend, client, message.kind, statement))
-
-    async def ended(self) -> None:
-        """Return when it may be told that one side has hung up."""
-        await self._passage.wait()
 
     def loss_of(self, statement: str) -> _Loss | None:
         """What is to happen to the answer to this one. Asked once."""
@@ -142,9 +163,10 @@ class Proxy:
 class _Connection:
     """One client's."""
 
-    def __init__(self, proxy: Proxy, client: SocketStream, server: SocketStream) -> None:
+    def __init__(self, proxy: Proxy, way: _Way, client: SocketStream, server: SocketStream) -> None:
         self.backend = 0
         self._proxy = proxy
+        self._way = way
         self._client = client
         self._server = server
         self._statements = Statements()
@@ -162,19 +184,20 @@ class _Connection:
     async def _until_it_ends(self, passes: Callable[[], Awaitable[None]], scope: anyio.CancelScope) -> None:
         with suppress(*_ENDS):
             await passes()
-        await self._proxy.ended()
+        # Nobody hears of it before.
+        await self._way.is_open()
         scope.cancel()
 
     async def _ask(self) -> None:
         messages = Messages(begins=True)
         while True:
             for message in messages.cut(await self._client.receive()):
+                await self._way.is_open()
                 if message.asks_for_encryption:
-                    await self._proxy.ended()
                     await self._client.send(_NO_ENCRYPTION)
                     continue
                 statement = self._statements.executed(message)
-                await self._proxy.pass_by(self.backend, message, client=True, statement=statement)
+                self._proxy.tell(self.backend, message, client=True, statement=statement)
                 loss = None if statement is None else self._proxy.loss_of(statement)
                 if loss is not None:
                     self._losing, self._before_loss = (loss, statement or ""), self._owed
@@ -185,7 +208,8 @@ class _Connection:
         messages = Messages()
         while True:
             for message in messages.cut(await self._server.receive()):
-                await self._proxy.pass_by(self.backend, message, client=False)
+                await self._way.is_open()
+                self._proxy.tell(self.backend, message, client=False)
                 if message.kind == KEY:
                     self.backend = backend(message)
                     self._proxy.backends.add(self.backend)

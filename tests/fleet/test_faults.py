@@ -43,6 +43,9 @@ TIMEOUT = 5.0
 """Seconds for which a response waits for the outbox."""
 
 
+forgotten = pytest.mark.parametrize("forget", [False, True], ids=["healed", "forgotten"])
+
+
 @pytest.fixture
 def store(postgres: str) -> InDatabase:
     return InDatabase(postgres)
@@ -154,16 +157,18 @@ async def test_a_worker_goes_on_where_the_answer_to_what_it_claims_or_settles_is
     assert account.evidence.duplicates == 0
 
 
+@forgotten
 async def test_another_takes_over_from_a_worker_that_is_cut_off_and_that_recovers(
-    postgres: str, tmp_path: Path
+    forget: bool, postgres: str, tmp_path: Path
 ) -> None:
-    account = await worker_is_cut_off(tmp_path, SEED, url=postgres)
+    account = await worker_is_cut_off(tmp_path, SEED, url=postgres, forget=forget)
     account.assert_kept(kills=1)
     assert account.evidence.outlived
 
 
-async def test_a_web_process_that_is_cut_off_refuses_and_recovers(postgres: str, tmp_path: Path) -> None:
-    account = await web_is_cut_off(tmp_path, SEED, url=postgres)
+@forgotten
+async def test_a_web_process_that_is_cut_off_refuses_and_recovers(forget: bool, postgres: str, tmp_path: Path) -> None:
+    account = await web_is_cut_off(tmp_path, SEED, url=postgres, forget=forget)
     account.assert_kept(kills=1)
     assert account.answers[503]
     assert account.slowest <= TIMEOUT + MARGIN, account

@@ -121,6 +121,20 @@ async def test_what_a_black_hole_has_kept_arrives_when_it_is_healed(
     assert await invoices(direct) == ["one", "two"]
 
 
+async def test_who_is_forgotten_hears_nothing_any_more_and_others_do(
+    connection: asyncpg.Connection, direct: asyncpg.Connection, postgres: str, proxy: Proxy
+) -> None:
+    proxy.black_hole()
+    with pytest.raises(TimeoutError):
+        await asyncpg.connect(proxy.through(postgres), timeout=0.1)
+    proxy.heal(forget=True)
+
+    with pytest.raises(TimeoutError):
+        await connection.execute(INSERT, "one", timeout=0.1)
+    await _insert_on_another(proxy.through(postgres))
+    assert await invoices(direct) == ["two"]
+
+
 async def _insert_on_another(url: str) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute(INSERT, "two")

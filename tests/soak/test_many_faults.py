@@ -170,8 +170,9 @@ async def test_what_was_done_when_its_answer_was_lost_is_done_once(
 
 @pytest.mark.parametrize("cut_off", [worker_is_cut_off, web_is_cut_off])
 @pytest.mark.parametrize("lasts", [timedelta(), LONG], ids=str)
+@pytest.mark.parametrize("forget", [False, True], ids=["healed", "forgotten"])
 async def test_who_is_cut_off_recovers(
-    lasts: timedelta, cut_off: Callable[..., Awaitable[Account]], postgres: str, tmp_path: Path
+    forget: bool, lasts: timedelta, cut_off: Callable[..., Awaitable[Account]], postgres: str, tmp_path: Path
 ) -> None:
-    account = await cut_off(tmp_path, REPEATS[0], url=postgres, lasts=lasts)
+    account = await cut_off(tmp_path, REPEATS[0], url=postgres, lasts=lasts, forget=forget)
     account.assert_kept(kills=1)
