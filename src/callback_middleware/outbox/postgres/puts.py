@@ -11,8 +11,9 @@ from uuid import UUID
 
 from callback_middleware.backlog import BacklogLimits, Bound, Refusal
 from callback_middleware.delivery import Delivery
-from callback_middleware.errors import OutboxError
+from callback_middleware.errors import OutboxError, OutboxUncertain
 from callback_middleware.outbox.gathering import Result
+from callback_middleware.outbox.postgres.faults import is_passing
 from callback_middleware.outbox.postgres.line import Connection
 from callback_middleware.outbox.postgres.retries import Retries
 from callback_middleware.outbox.postgres.room import Room
@@ -23,6 +24,9 @@ from callback_middleware.ports import Batch, PutReport
 
 MOST_ROWS: Final = 1000
 """In one statement."""
+
+MOST_WAITS: Final = 4
+"""Batches of a burst that each wait for somebody, of those that are stored apart: the others wait as long."""
 
 
 class Puts:
@@ -43,7 +47,8 @@ class Puts:
     async def put_all(self, connection: Connection, batches: Sequence[Batch], now: datetime) -> Sequence[Result]:
         """Store every batch whole or not at all. One result for each, in their order.
 
-        What is plain is one statement, and so one commit. What one batch is wrong with is told to it alone.
+        What is plain is one statement, and so one commit. What one batch is wrong with is told to it alone; and if
+        somebody's open transaction has a key of one, that alone waits for it, and not for long.
 
         Args:
             connection: Of the outbox.
@@ -58,14 +63,29 @@ class Puts:
         except OutboxError:
             raise
         except Exception as error:
-            if len(batches) > 1 and _is_about_values(error):
-                return [await self._put_alone(connection, batch, now) for batch in batches]
+            if len(batches) > 1 and (_is_about_values(error) or is_passing(error)):
+                return await self._put_apart(connection, batches, now)
             raise
+
+    async def _put_apart(self, connection: Connection, batches: Sequence[Batch], now: datetime) -> Sequence[Result]:
+        """Store each in a commit of its own."""
+        results: list[Result] = []
+        waited = 0
+        for batch in batches:
+            if waited == MOST_WAITS:
+                results.append(OutboxUncertain("others of its burst were in the way of somebody: put it again"))
+                continue
+            result = await self._put_alone(connection, batch, now)
+            waited += isinstance(result, OutboxUncertain)
+            results.append(result)
+        return results
 
     async def _put_alone(self, connection: Connection, batch: Batch, now: datetime) -> Result:
         try:
             (result,) = await self._put_each(connection, [batch], now)
         except Exception as error:
+            if is_passing(error):
+                return OutboxUncertain(f"somebody's transaction has a key of its, and is open: {error}; put it again")
             if not _is_about_values(error):
                 raise
             return error

@@ -79,7 +79,7 @@ def _put() -> str:
     taken = _columns([f"{name} + skew" if name in _SHIFTED else name for name in PLAIN_COLUMNS])
     return (
         f"WITH stored AS (INSERT INTO ~delivery ({columns}) SELECT {taken} FROM unnest({given}) AS given({columns}), "  # noqa: S608 - names of ours
-        f"(SELECT ~instant() - ${len(PLAIN_COLUMNS) + 1}::timestamptz AS skew) AS clock "
+        f"(SELECT ~skew(${len(PLAIN_COLUMNS) + 1}::timestamptz) AS skew) AS clock "
         "ON CONFLICT (id) DO NOTHING RETURNING id, origin_key, created_at, due_at) "
         "INSERT INTO ~queue (id, origin_key, due_at, ready) "
         "SELECT id, origin_key, due_at, due_at <= created_at FROM stored RETURNING id"

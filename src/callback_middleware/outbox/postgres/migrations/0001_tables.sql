@@ -2,6 +2,12 @@
 -- The time is what `instant` says and nothing else: no process' own clock decides what is due.
 CREATE FUNCTION instant() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT statement_timestamp()';
 
+-- What the clock of a process is off, by a time that it told: in seconds alone, because a day of an interval may have 23
+-- hours, where the session's time zone changes its clocks.
+CREATE FUNCTION skew(told timestamptz) RETURNS interval LANGUAGE sql STABLE PARALLEL SAFE BEGIN ATOMIC
+  SELECT extract(epoch FROM instant() - told)::double precision * interval '1 second';
+END;
+
 -- What keys are compared by: a client chooses them, and an index takes no text of any length.
 CREATE FUNCTION digest(VARIADIC parts text[]) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
   AS $$SELECT sha256(convert_to(to_json(parts)::text, 'UTF8'))$$;

@@ -178,12 +178,11 @@ BEGIN
 END $$;
 
 -- Store batches, each whole or not at all. A report for each; {"taken": n} where its subscription n is another owner's.
-CREATE FUNCTION put_each(batches json, told timestamptz, bounds json) RETURNS json LANGUAGE plpgsql
-  SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+CREATE FUNCTION put_batches(batches json, told timestamptz, bounds json) RETURNS json LANGUAGE plpgsql AS $$
 DECLARE
   now_ constant timestamptz := instant();
   -- What the clock of the process is off: its times are told in it.
-  skew constant interval := now_ - told;
+  skew constant interval := skew(told);
   batch json;
   report json;
   reports json[] := '{}';
@@ -200,6 +199,12 @@ BEGIN
   END LOOP;
   RETURN array_to_json(reports);
 END $$;
+
+-- The same, on a connection of the outbox' own. Of the same key only one transaction stores at a time, and somebody's own
+-- may be open for long: a burst is not to wait for it, nor two bursts for each other until the server finds that out.
+CREATE FUNCTION put_each(batches json, told timestamptz, bounds json) RETURNS json LANGUAGE sql
+  SET search_path FROM CURRENT SET enable_seqscan = off SET lock_timeout = '400ms'
+  AS 'SELECT put_batches($1, $2, $3)';
 
 -- How many deliveries of each of these origins are queued, up to the bound that holds for it, and who has ever accepted.
 CREATE FUNCTION standing(keys bigint[], newcomer integer, per_origin integer)
@@ -233,7 +238,7 @@ BEGIN
   ELSIF whose IS DISTINCT FROM (SELECT identity FROM probe) THEN
     RETURN '{"refused": "elsewhere"}'::json;
   END IF;
-  report := put_each(json_build_array(batch), told, bounds)->0;
+  report := put_batches(json_build_array(batch), told, bounds)->0;
   -- It was stored in a part of the transaction, whose number stands at what was written: a savepoint of the user's may
   -- take back that part alone. Numbers of rows are 32 bits long, and a part's is above its transaction's; what is below
   -- was there before.
