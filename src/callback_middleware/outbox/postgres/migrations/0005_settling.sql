@@ -51,7 +51,7 @@ BEGIN
   IF accepting IS NOT NULL THEN
     INSERT INTO origin AS o (origin_key, accepted_at)
     SELECT key, now_ FROM unnest(accepting) key
-    WHERE NOT EXISTS (SELECT FROM origin WHERE origin_key = key AND accepted_at IS NOT NULL)
+    WHERE NOT EXISTS (SELECT FROM origin WHERE origin_key = key AND accepted_at IS NOT NULL) ORDER BY key
     ON CONFLICT (origin_key) DO UPDATE SET accepted_at = excluded.accepted_at, asked = NULL;
     -- Of those that have accepted before, whoever is first writes it down: workers do not wait for each other here.
     UPDATE origin o SET accepted_at = now_
@@ -61,18 +61,23 @@ BEGIN
   END IF;
 
   IF leaving IS NOT NULL THEN
-    UPDATE subscription held SET ended_at = now_ FROM delivery d
-    WHERE d.id = ANY (leaving) AND held.digest = d.subscription AND held.owner IS NOT DISTINCT FROM d.subscription_owner
-      AND held.generation = d.generation AND held.ended_at IS NULL;
+    -- One that somebody's transaction is changing is left as it is, for as long as that goes on: the next delivery to it
+    -- hears the same, and no worker waits.
+    UPDATE subscription s SET ended_at = now_ FROM (
+      SELECT held.digest FROM subscription held JOIN delivery d ON held.digest = d.subscription
+      WHERE d.id = ANY (leaving) AND held.owner IS NOT DISTINCT FROM d.subscription_owner
+        AND held.generation = d.generation AND held.ended_at IS NULL
+      FOR UPDATE OF held SKIP LOCKED
+    ) quit WHERE s.digest = quit.digest;
   END IF;
 
   -- One attempt for each fence, however often it is told, of deliveries that are not forgotten.
   INSERT INTO attempt (delivery, fence, run, number, started_at, duration, outcome, status, detail, body, mismatch)
-  SELECT a.id, a.fence, a.run, a.number, a.started + (now_ - told), a.duration, a.outcome, a.status, a.detail, a.body,
+  SELECT a.id, a.fence, a.run, a.number, a.started + skew(told), a.duration, a.outcome, a.status, a.detail, a.body,
     a.mismatch
   FROM unnest(tried, under, runs, numbers, started, durations, outcomes, statuses, details, bodies, mismatches)
     a(id, fence, run, number, started, duration, outcome, status, detail, body, mismatch)
-  WHERE a.id = ANY (held_ids) OR EXISTS (SELECT FROM delivery d WHERE d.id = a.id)
+  WHERE a.id = ANY (held_ids) OR EXISTS (SELECT FROM delivery d WHERE d.id = a.id) ORDER BY a.id, a.fence
   ON CONFLICT (delivery, fence) DO NOTHING;
 
   RETURN QUERY SELECT * FROM unnest(held_ids, held_fences, held_freed);
@@ -117,11 +122,14 @@ RETURNS TABLE (origin_key bigint, begun bigint) LANGUAGE sql SET search_path FRO
 $$;
 
 -- Forget deliveries that ended before a moment, attempts included; keys, subscriptions and receivers that are over.
+-- It waits for nobody: what others use at this moment is left for another time.
 CREATE FUNCTION prune(before timestamptz, most integer) RETURNS integer LANGUAGE plpgsql
   SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 DECLARE
   now_ constant timestamptz := instant();
   old uuid[];
+  unknown bigint[];
+  anywhere constant bigint := (random() - 0.5) * 18446744073709549568;
 BEGIN
   -- What a crash brings back is forgotten again.
   PERFORM set_config('synchronous_commit', 'off', true);
@@ -129,13 +137,19 @@ BEGIN
   DELETE FROM attempt WHERE delivery = ANY (old);
   DELETE FROM result WHERE delivery = ANY (old);
   DELETE FROM delivery WHERE id = ANY (old);
-  DELETE FROM dedupe WHERE digest IN (SELECT digest FROM dedupe WHERE until <= now_ LIMIT 500);
+  DELETE FROM dedupe WHERE digest IN (SELECT digest FROM dedupe WHERE until <= now_ LIMIT 500 FOR UPDATE SKIP LOCKED);
   DELETE FROM subscription WHERE digest IN (
     SELECT s.digest FROM subscription s WHERE (s.ended_at < before OR s.expires_at < least(before, now_))
-    AND NOT EXISTS (SELECT FROM delivery d WHERE d.subscription = s.digest) LIMIT 500);
-  -- One that never accepted anything, and has nothing queued, is as good as unknown.
-  DELETE FROM origin WHERE origin_key IN (
-    SELECT o.origin_key FROM origin o WHERE (o.accepted_at IS NULL OR o.accepted_at < before)
-    AND live(o.origin_key, 1) = 0 LIMIT 500);
+    AND NOT EXISTS (SELECT FROM delivery d WHERE d.subscription = s.digest) LIMIT 500 FOR UPDATE OF s SKIP LOCKED);
+  -- One that never accepted anything, and has nothing queued, is as good as unknown. Some are looked at, from anywhere
+  -- on: in time all are. Twice, because until it is locked a claim may ask it for something.
+  unknown := ARRAY(
+    SELECT o.origin_key FROM (
+      (SELECT * FROM origin WHERE origin_key >= anywhere ORDER BY origin_key LIMIT 5000)
+      UNION ALL (SELECT * FROM origin WHERE origin_key < anywhere ORDER BY origin_key LIMIT 5000)
+    ) few JOIN origin o ON o.origin_key = few.origin_key
+    WHERE (o.accepted_at IS NULL OR o.accepted_at < before) AND live(o.origin_key, 1) = 0 LIMIT 500
+    FOR UPDATE OF o SKIP LOCKED);
+  DELETE FROM origin WHERE origin_key = ANY (unknown) AND live(origin_key, 1) = 0;
   RETURN cardinality(old);
 END $$;
