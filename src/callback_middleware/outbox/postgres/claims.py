@@ -28,6 +28,9 @@ MOST_CLAIMED: Final = 1000
 
 _LOWEST: Final = -(2**63)
 
+_ALL: Final = 2**64
+"""How many origins there may be."""
+
 
 class Leased(NamedTuple):
     """What one call leased, before it is read.
@@ -64,29 +67,39 @@ class Claims:
         self._clock = clock
         self._welcoming = is_newcomer(limits, accepted=False)
         self._cursor = _LOWEST
+        self._passed = 0
 
     async def lease(
         self, connection: Connection, limit: int, lease: timedelta, per_origin: int, busy: Mapping[Origin, int]
     ) -> Leased:
         """Lease what is due, in one call of the database."""
-        out = {origin_key(origin): count for origin, count in busy.items()}
+        out = dict(sorted((origin_key(origin), count) for origin, count in busy.items()))
         rows = await connection.fetch(
             self._schema.claim,
             *(min(limit, MOST_CLAIMED), lease, per_origin, list(out), list(out.values())),
             *(self._welcoming, self._cursor, SUSPICIONS, KILLED_ITS_WORKER.reason),
         )
-        leased, next_due = [], None
+        leased, next_due, reached = [], None, None
         for row in rows:
             if row["killed"]:
                 logger.error("delivery %s is dead: it %s %d times", row["id"], KILLED_ITS_WORKER.reason, SUSPICIONS)
             elif row["id"] is None:
                 next_due = None if row["later"] is None else row["later"] / 1_000_000
+                reached = row["origin_key"]
             else:
                 leased.append(row)
         if not leased:
-            return Leased((), next_due)
-        self._cursor = leased[-1]["origin_key"]
+            return Leased((), 0.0 if reached is not None and self._goes_on(reached) else next_due)
+        self._cursor, self._passed = leased[-1]["origin_key"], 0
         return Leased(leased, next_due, self._clock.now() - (leased[0]["due_at"] - lease))
+
+    def _goes_on(self, reached: int) -> bool:
+        """Begin the next claim where this one ended, because so many had no room; until all were passed once."""
+        self._passed += (reached - self._cursor) % _ALL
+        self._cursor = reached
+        goes_on = self._passed < _ALL
+        self._passed %= _ALL
+        return goes_on
 
     async def read(self, connection: Connection, leased: Leased) -> Sequence[Claim]:
         """The claims, whole and in their order."""
@@ -98,7 +111,7 @@ class Claims:
         claims = []
         for row in leased.rows:
             what = asked.get(row["id"])
-            if what is None:
+            if what is None or what[12] not in policies:
                 # It stays leased, is claimed again, and ends as any that nobody can deliver.
                 logger.error("delivery %s cannot be sent: what was asked for is not there any more", row["id"])
                 continue

@@ -1,4 +1,5 @@
--- How many deliveries of each of these origins may be claimed: of a newcomer one at a time, whoever has it.
+-- How many deliveries of each of these origins may be claimed: of a newcomer one at a time, whoever has it. Those that
+-- are busy are in their order: there may be thousands of them, and each is looked for in a few steps.
 CREATE FUNCTION rooms(keys bigint[], per_origin integer, welcoming boolean, busy_origins bigint[], busy_counts integer[])
 RETURNS TABLE (key bigint, place bigint, room integer, newcomer boolean) LANGUAGE sql STABLE BEGIN ATOMIC
   SELECT v.key, v.place,
@@ -9,7 +10,10 @@ RETURNS TABLE (key bigint, place bigint, room integer, newcomer boolean) LANGUAG
   FROM unnest(keys) WITH ORDINALITY v(key, place)
     LEFT JOIN origin o ON o.origin_key = v.key
     CROSS JOIN LATERAL (SELECT welcoming AND o.accepted_at IS NULL AS newcomer) n
-    CROSS JOIN LATERAL (SELECT coalesce(busy_counts[array_position(busy_origins, v.key)], 0) AS busy) b;
+    CROSS JOIN LATERAL (SELECT width_bucket(v.key, busy_origins) AS place) found
+    CROSS JOIN LATERAL (
+      SELECT CASE WHEN busy_origins[found.place] = v.key THEN busy_counts[found.place] ELSE 0 END AS busy
+    ) b;
 END;
 
 -- Microseconds until something that is not due comes due; null for nothing.
@@ -18,6 +22,9 @@ CREATE FUNCTION until_next(now_ timestamptz) RETURNS bigint LANGUAGE sql STABLE 
 END;
 
 -- Claiming: what is due, origin by origin in turn, leased under a new fence; and suspects, each alone.
+--
+-- The last row has no id, but how long it is until something comes due; and if so many origins were looked at that the
+-- round was not ended, the last of them.
 --
 -- Whole in one call, because a worker may be stopped between any two of its packets: what it would hold meanwhile,
 -- nobody else could claim. Claims take turns (an advisory lock): that at most one suspect, and one delivery of a
@@ -40,8 +47,13 @@ DECLARE
   chosen uuid[];
   chosen_news boolean[];
   visited bigint[];
-  last_ bigint := after_;
-  wrapped boolean := false;
+  lowest constant bigint := -9223372036854775808;
+  highest constant bigint := 9223372036854775807;
+  wrapped boolean := after_ = highest;
+  first_ bigint := CASE WHEN after_ = highest THEN lowest ELSE after_ + 1 END;
+  last_ bigint;
+  looked integer := 0;
+  unended bigint;
   share integer;
   steps constant integer := least(greatest(most, 32), 256);
 BEGIN
@@ -89,11 +101,12 @@ BEGIN
 
   IF chosen IS NULL THEN
     -- From one origin that has something due to the next, once around, beginning after the one that was last: every
-    -- step is one look into the index, however much is behind it. Until enough of them have room.
+    -- step is one look into the index, however much is behind it. Until enough of them have room; or until so many have
+    -- none that others who want to claim have waited long enough.
     LOOP
       WITH RECURSIVE turn AS (
         (SELECT q.origin_key, 1 AS place FROM queue q
-          WHERE q.ready AND NOT q.suspect AND q.origin_key > last_ ORDER BY q.origin_key LIMIT 1)
+          WHERE q.ready AND NOT q.suspect AND q.origin_key >= first_ ORDER BY q.origin_key LIMIT 1)
         UNION ALL
         SELECT further.origin_key, t.place + 1 FROM turn t CROSS JOIN LATERAL (
           SELECT q.origin_key FROM queue q WHERE q.ready AND NOT q.suspect AND q.origin_key > t.origin_key
@@ -109,12 +122,19 @@ BEGIN
         INTO keys, spare, news
         FROM rooms(visited, per_origin, welcoming, busy_origins, busy_counts) r WHERE r.room > 0;
         last_ := visited[cardinality(visited)];
+        looked := looked + cardinality(visited);
       END IF;
       EXIT WHEN cardinality(keys) >= most OR (wrapped AND coalesce(cardinality(visited), 0) < steps);
-      IF visited IS NULL OR cardinality(visited) < steps THEN
+      IF looked >= 1024 THEN
+        unended := last_;
+        EXIT;
+      END IF;
+      IF visited IS NULL OR cardinality(visited) < steps OR last_ = highest THEN
         EXIT WHEN wrapped;
         wrapped := true;
-        last_ := -9223372036854775808;
+        first_ := lowest;
+      ELSE
+        first_ := last_ + 1;
       END IF;
     END LOOP;
     -- Of each in turn those that were due first: one of every origin, then a second one. Few of each are looked at, and
@@ -155,7 +175,7 @@ BEGIN
   ORDER BY c.place;
 
   -- Whoever got all that was asked for does not wait.
-  RETURN QUERY SELECT NULL::uuid, NULL::bigint, NULL::bigint, NULL::integer, NULL::integer, NULL::text,
+  RETURN QUERY SELECT NULL::uuid, unended, NULL::bigint, NULL::integer, NULL::integer, NULL::text,
     NULL::timestamptz, false, false, CASE WHEN cardinality(chosen) >= most THEN 0 ELSE until_next(now_) END;
 END $$;
 
@@ -164,7 +184,10 @@ CREATE FUNCTION unclaim(ids uuid[], fences bigint[]) RETURNS void LANGUAGE sql
   SET search_path FROM CURRENT SET enable_seqscan = off AS $$
   UPDATE queue q SET ready = true, leased = false, due_at = instant(), claims = q.claims - 1,
     suspect = q.claims - 1 > q.attempts
-  FROM unnest(ids, fences) c(id, fence) WHERE q.id = c.id AND q.fence = c.fence AND q.leased
+  FROM (
+    SELECT held.id FROM queue held JOIN unnest(ids, fences) c(id, fence) ON held.id = c.id AND held.fence = c.fence
+    WHERE held.leased ORDER BY held.id FOR UPDATE OF held
+  ) owned WHERE q.id = owned.id
 $$;
 
 -- Lease afresh what these claims still own: a lease may have ended, and nobody else have claimed it yet.
