@@ -25,6 +25,9 @@ AHEAD: Final = 7
 AT_ONCE: Final = 500
 """Deliveries that one statement forgets."""
 
+_LATER: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.CheckViolationError)
+"""What a day is left for another time for: the last one is said of a default partition that got more meanwhile."""
+
 _STRAGGLERS: Final = timedelta(days=7)
 """After its time a day that cannot be dropped, because something in it is still to be done, is thinned out."""
 
@@ -74,10 +77,10 @@ async def drop_days(connection: Connection, schema: Schema, before: datetime) ->
 
 
 async def _unless_locked(connection: AnyConnection, statement: str, *values: object) -> bool:
-    """Whether it was done. What somebody reads for long is left for another time."""
+    """Whether it was done. What somebody reads for long, or puts into at this moment, is left for another time."""
     try:
         return bool(await connection.fetchval(statement, *values))
-    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+    except _LATER:
         return False
 
 

@@ -60,10 +60,12 @@ BEGIN
     IF parent = 'delivery' THEN
       -- Asked of the whole table: the day of its results may never have been made.
       EXECUTE format('SELECT EXISTS (SELECT FROM queue WHERE id >= %L AND id < %L)'
-        ' OR EXISTS (SELECT FROM result WHERE delivery >= %L AND delivery < %L AND ended_at >= %L)',
-        low, high, low, high, before) INTO kept;
+        ' OR EXISTS (SELECT FROM result WHERE delivery >= %L AND delivery < %L AND ended_at >= $1)',
+        low, high, low, high) INTO kept USING before;
     ELSE
-      kept := to_regclass(format('%I.%I', current_schema(), 'delivery' || suffix)) IS NOT NULL;
+      -- Of a day that is long over there may be deliveries all the same: a clock that is wrong puts them.
+      EXECUTE format('SELECT EXISTS (SELECT FROM delivery WHERE id >= %L AND id < %L)', low, high) INTO kept;
+      kept := kept OR to_regclass(format('%I.%I', current_schema(), 'delivery' || suffix)) IS NOT NULL;
     END IF;
     IF kept THEN
       RETURN false;
@@ -78,6 +80,6 @@ CREATE FUNCTION days() RETURNS SETOF date LANGUAGE sql STABLE SET search_path FR
   SELECT DISTINCT to_date(right(child.relname, 8), 'YYYYMMDD')
   FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid
   WHERE inhparent IN ('delivery'::regclass, 'result'::regclass, 'attempt'::regclass)
-    AND child.relname ~ '^(delivery|result|attempt)_\d{8}$'
+    AND child.relname ~ '^(delivery|result|attempt)_[0-9]{8}$'
   ORDER BY 1
 $$;
