@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import ClassVar
 from uuid import UUID
 
 import pytest
 from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from sqlite_setting import SETTING
+from hypothesis.stateful import run_state_machine_as_test
 
-from callback_middleware.backlog import BacklogLimits, claimable, is_newcomer, refusal
-from callback_middleware.delivery import Claim, Dead, Delivered, Delivery, Fence, Released, Retry, Settlement, Verdict
+from callback_middleware.backlog import BacklogLimits
+from callback_middleware.delivery import Claim, Delivery, Fence, Settlement
 from callback_middleware.destinations import Origin
 from callback_middleware.errors import DeliveryNotFound
 from callback_middleware.outbox.columns import origin_key
@@ -27,351 +22,108 @@ from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.pruning import prune
 from callback_middleware.outbox.sqlite.puts import put_all
 from callback_middleware.outbox.sqlite.reading import read_counts, read_delivery
-from callback_middleware.outbox.sqlite.rows import instant
+from callback_middleware.outbox.sqlite.rows import instant, time_at
 from callback_middleware.outbox.sqlite.settles import settle
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.ports import Batch, PutReport
-from callback_middleware.states import IllegalTransition, State
+from callback_middleware.states import State
 from callback_middleware.testing import VirtualClock
-from callback_middleware.verdicts import SUSPICIONS
+from outbox_model import BOUNDS, ORIGINS, Claimed, Processes
 
-SECOND = timedelta(seconds=1)
-LEASE = 10 * SECOND
-ORIGINS = [f"https://{name}.example:443" for name in "abcd"]
-
-verdicts = st.sampled_from(
-    [Delivered(), Dead("told so"), Retry(timedelta(), "was down"), Retry(3 * SECOND), Released(), Released(2 * SECOND)]
-)
-which = st.integers(0, 10**6)
+KEYS = {origin_key(origin): origin for origin in ORIGINS}
 
 
-@dataclass
-class Row:
-    """A delivery as the ports describe it."""
+class TwoStores:
+    """Two open files on one path: an ``Engine`` of the model."""
 
-    delivery: Delivery
-    due: datetime
-    state: State = State.PENDING
-    fence: int = 0
-    claims: int = 0
-    attempts: int = 0
-    run: int = 1
-    reason: str = ""
-    ended: datetime | None = None
-    made: set[int] = field(default_factory=set)
-
-    @property
-    def suspicions(self) -> int:
-        return self.claims - self.attempts
-
-    def is_due(self, now: datetime) -> bool:
-        return not self.state.terminal and self.due <= now
-
-    def end(self, state: State, now: datetime, reason: str) -> None:
-        self.state, self.ended, self.reason = state, now, reason
-
-
-class Processes(RuleBasedStateMachine):
-    """Workers that claim, stall, die, report late and twice; operators; and a clock that goes on."""
-
-    limits: ClassVar[BacklogLimits | None] = None
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, clock: VirtualClock, limits: BacklogLimits | None) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="model")
         self.path = Path(self.folder.name) / "callbacks.db"
-        self.clock = VirtualClock()
+        self.clock = clock
+        self.limits = limits
+        self.seen: set[UUID] = set()
         self.stores = [self.opened(), self.opened()]
-        self.rows: dict[UUID, Row] = {}
-        self.forgotten: set[UUID] = set()
-        self.held: list[Claim] = []
-        self.keys: dict[str, datetime] = {}
-        self.accepted: dict[Origin, datetime] = {}
-        self.asked: dict[Origin, UUID] = {}
 
     def opened(self) -> Store:
         return Store(self.path, Ground.of(self.clock), self.limits)
 
-    @property
-    def now(self) -> datetime:
-        return self.clock.now()
-
-    def one_of(self, number: int) -> Row:
-        return list(self.rows.values())[number % len(self.rows)]
-
-    @rule(
-        process=st.integers(0, 1),
-        origins=st.lists(st.sampled_from(ORIGINS), min_size=1, max_size=4),
-        due_in=st.integers(-2, 5),
-        key=st.sampled_from([None, None, "x", "y"]),
-        again=st.booleans(),
-    )
-    def put(self, process: int, origins: list[Origin], due_in: int, key: str | None, again: bool) -> None:
-        batch = [
-            SETTING.delivery(self.clock, origin=origin, due_in=due_in * SECOND, dedupe=key if not index else None)
-            for index, origin in enumerate(origins)
-        ]
-        if again and self.rows:
-            batch.append(replace(self.one_of(len(batch)).delivery, body=b"another"))
-        (report,) = put_all(self.stores[process], [Batch(batch)])
+    def put(self, process: int, batch: Batch) -> PutReport:
+        (report,) = put_all(self.stores[process], [batch])
         assert isinstance(report, PutReport)
+        self.seen.update(report.stored)
+        return report
 
-        used = key is not None and self.keys.get(key, self.now) > self.now
-        new, refused = [], []
-        for one in batch:
-            if one.id in self.rows or (used and one.dedupe):
-                continue
-            if self.is_full(one.origin):
-                refused.append(one.id)
-                continue
-            self.rows[one.id] = Row(one, one.due_at)
-            new.append(one.id)
-            if one.dedupe:
-                self.keys[one.dedupe] = self.now + timedelta(hours=24)
-        assert list(report.stored) == new
-        assert list(report.duplicates) == [one.id for one in batch[:1] if used]
-        assert list(report.refused) == refused
+    def claim(self, process: int, limit: int, lease: timedelta, per_origin: int, busy: Mapping[Origin, int]) -> Claimed:
+        claimed = claims.claim(self.stores[process], limit, lease, per_origin, busy)
+        return Claimed(claimed.claims, claimed.killers)
 
-    def live(self) -> Counter[Origin]:
-        return Counter(row.delivery.origin for row in self.rows.values() if not row.state.terminal)
+    def unclaim(self, process: int, claimed: Claimed) -> None:
+        claims.unclaim(self.stores[process], claimed.claims)
 
-    def is_full(self, origin: Origin) -> bool:
-        return refusal(self.limits, origin, accepted=origin in self.accepted, live=self.live()[origin]) is not None
+    def settle(self, process: int, settlements: Sequence[Settlement]) -> frozenset[Fence]:
+        return settle(self.stores[process], settlements).applied
 
-    def is_newcomer(self, origin: Origin) -> bool:
-        return is_newcomer(self.limits, accepted=origin in self.accepted)
+    def extend(self, process: int, claim: Claim, lease: timedelta) -> frozenset[Fence]:
+        return claims.extend(self.stores[process], [claim], lease)
 
-    def room(self, origin: Origin, per_origin: int, busy: int) -> int:
-        row = self.rows.get(self.asked.get(origin, UUID(int=0)))
-        out = row is not None and row.state is State.SENDING and row.due > self.now
-        return claimable(per_origin, newcomer=self.is_newcomer(origin), out=out, busy=busy)
+    def cancel(self, process: int, delivery: UUID) -> Delivery:
+        return changes.cancel(self.stores[process], delivery)
 
-    @rule(
-        process=st.integers(0, 1),
-        limit=st.integers(1, 6),
-        per_origin=st.integers(1, 4),
-        busy=st.dictionaries(st.sampled_from(ORIGINS), st.integers(1, 4), max_size=2),
-        taken_back=st.sampled_from([False, False, False, True]),
-    )
-    def claims(self, process: int, limit: int, per_origin: int, busy: dict[Origin, int], taken_back: bool) -> None:
-        self.claim(process, limit, per_origin, busy, taken_back=taken_back)
+    def replay(self, process: int, delivery: UUID) -> Delivery:
+        return changes.replay(self.stores[process], delivery)
 
-    def claim(self, process: int, limit: int, per_origin: int, busy: dict[Origin, int], *, taken_back: bool) -> None:
-        room = Counter({one: self.room(one, per_origin, busy.get(one, 0)) for one in ORIGINS})
-        claimed = claims.claim(self.stores[process], limit, LEASE, per_origin, busy)
-        self.bury(claimed.killers)
-        self.check_choice(claimed.claims, limit, room)
-        for one in claimed.claims:
-            self.check_claim(one)
-        if taken_back:
-            claims.unclaim(self.stores[1 - process], claimed.claims)
-            for one in claimed.claims:
-                row = self.rows[one.fence.delivery]
-                row.state, row.due, row.claims = State.PENDING, self.now, row.claims - 1
-        self.held.extend(claimed.claims)
+    def prune(self, process: int, before: datetime) -> int:
+        return prune(self.stores[process], instant(before)).forgotten
 
-    def bury(self, killers: Sequence[UUID]) -> None:
-        expected = {one: row for one, row in self.rows.items() if row.is_due(self.now) and row.suspicions >= SUSPICIONS}
-        assert set(killers) == set(expected)
-        for row in expected.values():
-            row.end(State.DEAD, self.now, "killed its worker")
+    def counts(self, process: int) -> Mapping[State, int]:
+        return read_counts(self.stores[process].connection)
 
-    def check_choice(self, chosen: Sequence[Claim], limit: int, room: Counter[Origin]) -> None:
-        """A suspect alone, unless another is out; else of each origin in turn as many as there is room for."""
-        due = [row for row in self.rows.values() if row.is_due(self.now)]
-        out = any(
-            row.state is State.SENDING and row.due > self.now and row.suspicions > 1 for row in self.rows.values()
-        )
-        suspects = {row.delivery.id for row in due if row.suspicions and room[row.delivery.origin] > 0}
-        if suspects and not out:
-            (one,) = chosen
-            assert one.delivery.id in suspects
-            return
-        there = Counter(row.delivery.origin for row in due if not row.suspicions)
-        able = {origin: min(count, max(room[origin], 0)) for origin, count in there.items()}
-        taken = Counter(one.delivery.origin for one in chosen)
-        assert len(chosen) == min(limit, sum(able.values()))
-        assert all(taken[origin] <= able[origin] for origin in taken)
-        for origin, count in able.items():
-            assert taken[origin] == count or taken[origin] >= max(taken.values()) - 1, "an origin missed its turn"
+    def deliveries(self, process: int, known: Collection[UUID]) -> Mapping[UUID, Delivery]:
+        store = self.stores[process]
+        for one in self.seen - set(known):
+            with pytest.raises(DeliveryNotFound):
+                read_delivery(store.connection, one, store.policy)
+        return {one: read_delivery(store.connection, one, store.policy) for one in known}
 
-    def check_claim(self, one: Claim) -> None:
-        row = self.rows[one.fence.delivery]
-        assert row.is_due(self.now)
-        assert one.fence.number > row.fence
-        assert one.delivery == replace(
-            row.delivery,
-            state=State.SENDING,
-            due_at=self.now + LEASE,
-            attempts=row.attempts,
-            run=row.run,
-            reason=row.reason,
-            expires_at=one.delivery.expires_at,
-        )
-        row.state, row.due, row.fence, row.claims = State.SENDING, self.now + LEASE, one.fence.number, row.claims + 1
-        assert one.newcomer == self.is_newcomer(row.delivery.origin)
-        if one.newcomer:
-            self.asked[row.delivery.origin] = one.fence.delivery
+    def queued(self) -> Mapping[UUID, tuple[int, int]]:
+        rows = self.stores[0].fetch("SELECT id, fence, claims FROM queue JOIN delivery USING (seq)")
+        return {UUID(bytes=one): (fence, count) for one, fence, count in rows}
 
-    def owned(self, fence: Fence) -> Row | None:
-        row = self.rows.get(fence.delivery)
-        return row if row is not None and row.fence == fence.number and row.state is State.SENDING else None
+    def tried(self) -> Mapping[UUID, Collection[int]]:
+        tried: dict[UUID, list[int]] = {}
+        for one, fence in self.stores[0].fetch(
+            "SELECT id, fence FROM attempt JOIN delivery ON attempt.delivery = delivery.seq"
+        ):
+            tried.setdefault(UUID(bytes=one), []).append(fence)
+        return tried
 
-    @precondition(lambda self: self.held)
-    @rule(process=st.integers(0, 1), numbers=st.lists(which, min_size=1, max_size=3), verdict=verdicts)
-    def settle(self, process: int, numbers: list[int], verdict: Verdict) -> None:
-        settled = [self.held[number % len(self.held)] for number in numbers]
-        settlements = [
-            Settlement(
-                one.fence, verdict, None if isinstance(verdict, Released) else SETTING.attempt(one, self.now, 500)
-            )
-            for one in settled
-        ]
-        applied = settle(self.stores[process], settlements).applied
+    def live(self) -> Mapping[Origin, int]:
+        return {KEYS[key]: live for key, live in self.stores[0].fetch("SELECT origin_key, live FROM origin") if live}
 
-        expected = {one.fence for one in settled if self.owned(one.fence) is not None}
-        assert applied == expected
-        for settlement in settlements:
-            row = self.owned(settlement.fence)
-            if settlement.attempt is not None and settlement.fence.delivery in self.rows:
-                self.rows[settlement.fence.delivery].made.add(settlement.fence.number)
-            if row is not None:
-                self.apply(row, settlement)
+    def accepted(self) -> Mapping[Origin, datetime]:
+        rows = self.stores[0].fetch("SELECT origin_key, accepted_at FROM origin")
+        return {KEYS[key]: time_at(at) for key, at in rows if at}
 
-    def apply(self, row: Row, settlement: Settlement) -> None:
-        match settlement.verdict:
-            case Delivered():
-                self.accepted[row.delivery.origin] = self.now
-                row.attempts += 1
-                row.end(State.DELIVERED, self.now, "")
-            case Dead(reason):
-                row.attempts += 1
-                row.end(State.DEAD, self.now, reason)
-            case Retry(after, reason):
-                row.attempts += 1
-                row.state, row.due, row.reason, row.claims = State.PENDING, self.now + after, reason, row.attempts
-            case Released(after):
-                row.state, row.due, row.claims = State.PENDING, self.now + after, row.claims - 1
+    def let_pass(self, time: timedelta) -> None:
+        """The files are told the time by the clock of the model."""
 
-    @precondition(lambda self: self.held)
-    @rule(process=st.integers(0, 1), number=which)
-    def extend(self, process: int, number: int) -> None:
-        one = self.held[number % len(self.held)]
-        row = self.owned(one.fence)
-
-        assert claims.extend(self.stores[process], [one], LEASE) == (frozenset() if row is None else {one.fence})
-
-        if row is not None:
-            row.due = self.now + LEASE
-
-    @precondition(lambda self: self.rows)
-    @rule(process=st.integers(0, 1), number=which)
-    def cancel(self, process: int, number: int) -> None:
-        row = self.one_of(number)
-        if row.state.terminal:
-            with pytest.raises(IllegalTransition):
-                changes.cancel(self.stores[process], row.delivery.id)
-        else:
-            assert changes.cancel(self.stores[process], row.delivery.id).state is State.CANCELLED
-            row.end(State.CANCELLED, self.now, row.reason)
-
-    @precondition(lambda self: self.rows)
-    @rule(process=st.integers(0, 1), number=which)
-    def replay(self, process: int, number: int) -> None:
-        row = self.one_of(number)
-        if not row.state.terminal:
-            with pytest.raises(IllegalTransition):
-                changes.replay(self.stores[process], row.delivery.id)
-        else:
-            assert changes.replay(self.stores[process], row.delivery.id).run == row.run + 1
-            row.state, row.due, row.run, row.reason = State.PENDING, self.now, row.run + 1, ""
-            row.claims = row.attempts = 0
-
-    @rule(process=st.integers(0, 1), seconds=st.integers(0, 11))
-    def prune(self, process: int, seconds: int) -> None:
-        before = self.now - seconds * SECOND
-        forgotten = prune(self.stores[process], instant(before)).forgotten
-
-        old = {one for one, row in self.rows.items() if row.state.terminal and row.ended and row.ended < before}
-        assert forgotten == len(old)
-        for one in old:
-            del self.rows[one]
-        self.forgotten |= old
-        live = self.live()
-        self.accepted = {one: at for one, at in self.accepted.items() if live[one] or at >= before}
-
-    @rule(seconds=st.integers(1, 11))
-    def time_passes(self, seconds: int) -> None:
-        self.clock.advance(seconds)
-
-    @precondition(lambda self: self.rows)
-    @rule(process=st.integers(0, 1), times=st.integers(1, SUSPICIONS))
-    def workers_die_over_and_over(self, process: int, times: int) -> None:
-        for _ in range(times):
-            self.claim(process, 2, 4, {}, taken_back=False)
-            self.clock.advance(LEASE)
-
-    @rule(process=st.integers(0, 1))
-    def a_process_dies_and_another_takes_its_place(self, process: int) -> None:
+    def die(self, process: int) -> None:
         self.stores[process].close()
         self.stores[process] = self.opened()
 
-    @invariant()
-    def both_know_the_same(self) -> None:
-        for store in self.stores:
-            counts = Counter(row.state for row in self.rows.values())
-            assert {state: count for state, count in read_counts(store.connection).items() if count} == dict(counts)
-        for one, row in self.rows.items():
-            known = read_delivery(self.stores[0].connection, one, self.stores[0].policy)
-            assert (known.state, known.attempts, known.run, known.reason) == (
-                *(row.state, row.attempts, row.run),
-                row.reason,
-            )
-            assert row.state.terminal or known.due_at == row.due
-            self.check_row(one.bytes, row)
-        for one in self.forgotten:
-            with pytest.raises(DeliveryNotFound):
-                read_delivery(self.stores[0].connection, one, self.stores[0].policy)
-
-    @invariant()
-    def what_is_live_is_counted(self) -> None:
-        rows = self.stores[0].fetch("SELECT origin_key, live, accepted_at FROM origin")
-        assert {key: live for key, live, _ in rows if live} == {
-            origin_key(one): count for one, count in self.live().items()
-        }
-        assert {key: at for key, _, at in rows if at} == {
-            origin_key(one): instant(at) for one, at in self.accepted.items()
-        }
-
-    def check_row(self, one: bytes, row: Row) -> None:
-        """What the ports do not show, and later claims depend on."""
-        ((seq,),) = self.stores[0].fetch("SELECT seq FROM delivery WHERE id = ?", (one,))
-        queued = self.stores[0].fetch("SELECT fence, claims FROM queue WHERE seq = ?", (seq,))
-        assert queued == ([] if row.state.terminal else [(row.fence, row.claims)])
-        fences = self.stores[0].fetch("SELECT fence FROM attempt WHERE delivery = ? ORDER BY fence", (seq,))
-        assert [fence for (fence,) in fences] == sorted(row.made)
-
-    def teardown(self) -> None:
-        """Whatever happened, one worker that behaves gets everything done."""
-        store = self.stores[0]
-        for _ in range(8 * len(self.rows) + 8):
-            self.clock.advance(LEASE)
-            while made := claims.claim(store, 9, LEASE, 9, {}).claims:
-                settle(store, [Settlement(one.fence, Delivered(), SETTING.attempt(one, self.now)) for one in made])
-        counts = read_counts(store.connection)
+    def close(self) -> None:
         for one in self.stores:
             one.close()
         self.folder.cleanup()
-        assert counts[State.PENDING] == counts[State.SENDING] == 0, "a delivery was left behind"
 
 
-class BoundedProcesses(Processes):
-    """The same, with bounds that are reached, and receivers that are newcomers at first."""
+@pytest.mark.parametrize("limits", [None, BOUNDS], ids=["unbounded", "bounded"])
+def test_two_processes_do_as_the_ports_promise(limits: BacklogLimits | None) -> None:
+    def machine() -> Processes:
+        clock = VirtualClock()
+        return Processes(TwoStores(clock, limits), clock, limits)
 
-    limits = BacklogLimits(per_origin=5, newcomer=3)
-
-
-TestProcesses = Processes.TestCase
-TestProcesses.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestBoundedProcesses = BoundedProcesses.TestCase
-TestBoundedProcesses.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+    run_state_machine_as_test(
+        machine,  # type: ignore[arg-type] # any factory will do
+        settings=settings(max_examples=60, stateful_step_count=40, deadline=None),
+    )
