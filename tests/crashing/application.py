@@ -18,6 +18,7 @@ from starlette.responses import Response
 from callback_middleware import CallbackMiddleware, EgressPolicy, RetryPolicy, deliver
 from callback_middleware.asgi import ASGIApp, Receive, Scope, Send
 from callback_middleware.fastapi import Callbacks
+from callback_middleware.isolation import ReceiverLimits
 from callback_middleware.senders.httpx import HttpxSender
 from crashing.doom import Doom
 from crashing.journal import Journal
@@ -30,6 +31,9 @@ DEADLINE: Final = timedelta(seconds=1)
 
 AGE: Final = timedelta(hours=1)
 """A delivery's: longer than a round, and shorter than a clock is off."""
+
+RECEIVERS: Final = ReceiverLimits(failures=None)
+"""One that a round keeps from answering is not left alone for half a minute."""
 
 EGRESS: Final = EgressPolicy.development()
 
@@ -119,6 +123,7 @@ service.add_middleware(
     egress=EGRESS,
     retry=RetryPolicy.fixed(0.1, max_attempts=1000, max_age=AGE),
     dispatch=settings.dispatch,
+    receivers=RECEIVERS,
 )
 application: ASGIApp = MortalApplication(service, doom)
 if isinstance(outbox, LateOutbox):

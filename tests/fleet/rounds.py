@@ -19,13 +19,13 @@ from fleet.proxy import Packet
 from fleet.scenes import SLOWNESS, at_work, proxy_of
 
 _AHEAD: Final = 100
-"""Requests of which no receiver has heard: more than a worker has attempts in flight."""
+"""Requests of which no receiver has heard, at most: what the other worker sends soon."""
 
 _DELAY: Final = 0.2
 """Seconds after which what is put by a clock that is wrong is due."""
 
-_PACKETS: Final = 60
-"""As many as a worker exchanges with the database over a few turns."""
+_PACKETS: Final = 30
+"""As many as a worker exchanges with the database over one or two turns: settling, claiming, reading."""
 
 
 async def fleet_is_killed(directory: Path, seed: int, *, store: Store, kills: int) -> Account:
@@ -122,7 +122,8 @@ async def clocks_are_wrong(directory: Path, seed: int, *, store: Store) -> Accou
 async def worker_stalls_between_packets(directory: Path, seed: int, *, url: str, stalls: Sequence[float]) -> Account:
     """Stop a worker between any two of the packets that go to and fro between it and the database, and let it go on.
 
-    There is always something due, and never more than the other worker can send soon.
+    There is always something due, and many attempts are in flight. The packets may be any: some of a claim, of what is
+    read then, of a settlement, of news.
 
     Args:
         directory: Empty; for the files.
@@ -139,19 +140,25 @@ async def worker_stalls_between_packets(directory: Path, seed: int, *, url: str,
     ):
         clients, receiver = scene.clients, scene.receiver
         clients.may_ask = lambda: len(clients.acknowledged) - len(receiver.requests) < _AHEAD
-        receiver.slowness = SLOWNESS
-        # As many attempts as one receiver has at once are made again one after the other, when the leases have ended:
-        # what may have killed a worker is claimed alone.
-        clients.receivers = clients.receivers[:1]
+        # What may have killed a worker is claimed alone: so many are made again one after the other, when leases end.
+        clients.receivers = clients.receivers[:2]
         flights = Flights(scene.journal, stalled.process)
         for seconds in stalls:
+            # A receiver that answers is given more and more at once.
             await at_work(scene, stalled)
-            stop = _Stop(stalled, flights, scene.chance.randint(1, _PACKETS))
+            await clients.acknowledge(_AHEAD)
+            receiver.hold()
+            await scene.noted(lambda _: flights.count() >= MANY, "many attempts of the worker are in flight")
+            stop = _Stop(stalled, scene.chance.randint(1, _PACKETS))
             with proxy.watched(stop.watch):
+                if scene.chance.random() < 0.5:
+                    # They end before it is stopped, and it may have begun to settle them.
+                    receiver.release()
                 await stop.made.wait()
+            receiver.release()
             await anyio.sleep(seconds)
             stalled.resume()
-        await at_work(scene, stalled)
+            await at_work(scene, stalled)
         await scene.drain()
         for service in (stalled, other, web):
             await service.terminate()
@@ -159,18 +166,15 @@ async def worker_stalls_between_packets(directory: Path, seed: int, *, url: str,
 
 
 class _Stop:
-    """Stops a worker at a packet, or at the first one after it at which enough of its attempts are in flight."""
+    """Stops a worker at a packet, counted from 1."""
 
-    def __init__(self, service: Service, flights: Flights, number: int) -> None:
+    def __init__(self, service: Service, number: int) -> None:
         self.made = anyio.Event()
         self._service = service
-        self._flights = flights
         self._left = number
 
     def watch(self, _: Packet) -> None:
         self._left -= 1
-        if self._left > 0 or self.made.is_set():
-            return
-        if self._flights.count() >= MANY:
+        if self._left == 0:
             self._service.stop_now()
             self.made.set()
