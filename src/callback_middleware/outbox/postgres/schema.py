@@ -100,7 +100,7 @@ _STATEMENTS: Final = {
     "WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2 AND $3",
     "unclaim": "SELECT ~unclaim($1, $2)",
     "extend": "SELECT id, fence FROM ~extend($1, $2, $3)",
-    "settle": f"SELECT id, fence, freed FROM ~settle({_columns([f'${number}' for number in range(1, 20)])})",  # noqa: S608
+    "settle": f"SELECT id, fence, freed FROM ~settle({_columns([f'${number}' for number in range(1, 17)])})",  # noqa: S608
     "cancel": "SELECT ~cancel($1)",
     "replay": "SELECT origin_key, begun FROM ~replay($1, $2, $3, $4)",
     "prune": "SELECT ~prune($1, $2)",

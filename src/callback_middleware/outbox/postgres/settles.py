@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, assert_never
+from typing import Any, Final, NamedTuple, assert_never
 
 from callback_middleware.delivery import Dead, Delivered, Fence, Released, Retry, Settlement
 from callback_middleware.outbox.columns import microseconds
 from callback_middleware.outbox.postgres.line import Connection
 from callback_middleware.outbox.postgres.rows import ATTEMPT_COLUMNS, attempt_row, text_of
 from callback_middleware.outbox.postgres.schema import Schema
+
+_NO_ATTEMPT: Final = (None,) * (len(ATTEMPT_COLUMNS) - 2)
 
 
 class Settled(NamedTuple):
@@ -29,9 +31,8 @@ async def settle(connection: Connection, schema: Schema, settlements: Sequence[S
         settlements: What became of them.
         now: By the clock that attempts were timed by.
     """
-    said = [(one.fence.delivery, one.fence.number, *_verdict(one), one.attempt is not None) for one in settlements]
-    tried = [attempt_row(one.fence.number, one.attempt) for one in settlements if one.attempt is not None]
-    rows = await connection.fetch(schema.settle, *_columns(said, 7), now, *_columns(tried, len(ATTEMPT_COLUMNS)))
+    columns = zip(*map(_row, settlements), strict=True)
+    rows = await connection.fetch(schema.settle, *map(_unless_empty, columns), now)
     applied = frozenset(Fence(row["id"], row["fence"]) for row in rows)
     dues = [
         one.verdict.after for one in settlements if isinstance(one.verdict, Retry | Released) and one.fence in applied
@@ -42,20 +43,29 @@ async def settle(connection: Connection, schema: Schema, settlements: Sequence[S
     return Settled(applied, min(dues, default=None))
 
 
-def _verdict(settlement: Settlement) -> tuple[str, int, str, bool]:
-    """What it is, microseconds until it is due again, why, and whether its receiver is gone."""
+def _row(settlement: Settlement) -> tuple[Any, ...]:
+    """What the function ``settle`` is told of one: its fence, its verdict, and the attempt that was made."""
+    fence, attempt = settlement.fence, settlement.attempt
+    # The delivery and the fence stand there already.
+    made = _NO_ATTEMPT if attempt is None else attempt_row(fence.number, attempt)[2:]
+    return (fence.delivery, fence.number, *_verdict(settlement), *made)
+
+
+def _verdict(settlement: Settlement) -> tuple[str, int | None, str | None, bool | None]:
+    """What it is, microseconds until it is due again, why, and whether its receiver is gone; None for what is plain."""
     match settlement.verdict:
         case Delivered():
-            return "delivered", 0, "", False
+            return "delivered", None, None, None
         case Dead(reason, gone):
-            return "dead", 0, text_of(reason), gone
+            return "dead", None, text_of(reason), gone or None
         case Retry(after, reason):
-            return "retry", microseconds(after), text_of(reason), False
+            return "retry", microseconds(after), text_of(reason), None
         case Released(after):
-            return "released", microseconds(after), "", False
+            return "released", microseconds(after), None, None
         case _:
             assert_never(settlement.verdict)
 
 
-def _columns(rows: Sequence[Sequence[Any]], width: int) -> Sequence[Sequence[Any]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * width
+def _unless_empty(column: Sequence[Any]) -> Sequence[Any]:
+    """A column; none of it where it says nothing: every element costs on its way, and most columns are empty."""
+    return column if any(value is not None for value in column) else ()

@@ -1,10 +1,10 @@
 -- Settling: each applies only while its fence holds; the attempt of one that does not is kept all the same.
 --
--- Arrays of one length for the verdicts, and others for the attempts, one for each fence that was attempted.
+-- Arrays of one length, or empty where they would say nothing: each is looked at element by element on its way. What
+-- has no outcome was not attempted.
 CREATE FUNCTION settle(ids uuid[], fences bigint[], verdicts text[], afters bigint[], reasons text[], gone boolean[],
-  attempted boolean[], told timestamptz, tried uuid[], under bigint[], runs integer[], numbers integer[],
-  started timestamptz[], durations bigint[], outcomes text[], statuses integer[], details text[], bodies bytea[],
-  mismatches text[])
+  runs integer[], numbers integer[], started timestamptz[], durations bigint[], outcomes text[], statuses integer[],
+  details text[], bodies bytea[], mismatches text[], told timestamptz)
 RETURNS TABLE (id uuid, fence bigint, freed boolean)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
@@ -17,9 +17,10 @@ DECLARE
   leaving uuid[];
 BEGIN
   WITH given AS (
-    SELECT DISTINCT ON (g.id, g.fence) g.*
-    FROM unnest(ids, fences, verdicts, afters, reasons, gone, attempted) WITH ORDINALITY
-      g(id, fence, verdict, after_, reason, gone, attempted, place)
+    SELECT DISTINCT ON (g.id, g.fence) g.id, g.fence, g.verdict, coalesce(g.after_, 0) AS after_,
+      coalesce(g.reason, '') AS reason, g.gone, g.outcome IS NOT NULL AS attempted
+    FROM unnest(ids, fences, verdicts, afters, reasons, gone, outcomes) WITH ORDINALITY
+      g(id, fence, verdict, after_, reason, gone, outcome, place)
     ORDER BY g.id, g.fence, g.place
   ), held AS MATERIALIZED (
     SELECT q.id, q.fence, q.run, q.origin_key, q.claims, q.attempts, g.verdict, g.after_, g.reason, g.gone, g.attempted,
@@ -75,9 +76,10 @@ BEGIN
   INSERT INTO attempt (delivery, fence, run, number, started_at, duration, outcome, status, detail, body, mismatch)
   SELECT a.id, a.fence, a.run, a.number, a.started + skew(told), a.duration, a.outcome, a.status, a.detail, a.body,
     a.mismatch
-  FROM unnest(tried, under, runs, numbers, started, durations, outcomes, statuses, details, bodies, mismatches)
+  FROM unnest(ids, fences, runs, numbers, started, durations, outcomes, statuses, details, bodies, mismatches)
     a(id, fence, run, number, started, duration, outcome, status, detail, body, mismatch)
-  WHERE a.id = ANY (held_ids) OR EXISTS (SELECT FROM delivery d WHERE d.id = a.id) ORDER BY a.id, a.fence
+  WHERE a.outcome IS NOT NULL AND (a.id = ANY (held_ids) OR EXISTS (SELECT FROM delivery d WHERE d.id = a.id))
+  ORDER BY a.id, a.fence
   ON CONFLICT (delivery, fence) DO NOTHING;
 
   RETURN QUERY SELECT * FROM unnest(held_ids, held_fences, held_freed);
