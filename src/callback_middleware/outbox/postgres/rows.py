@@ -126,7 +126,7 @@ def attempt_row(fence: int, attempt: Attempt) -> Row:
     return (
         *(attempt.delivery, fence, attempt.run, attempt.number, attempt.started_at, microseconds(attempt.duration)),
         *outcome_columns(attempt.outcome),
-        text_of(attempt.mismatch) or None,
+        text_of(attempt.mismatch) if attempt.mismatch else None,
     )
 
 
