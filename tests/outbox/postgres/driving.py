@@ -59,8 +59,10 @@ async def asyncpg_connection(url: str, **options: Any) -> AsyncIterator[Mine]:
 async def asyncpg_proxy(url: str, **options: Any) -> AsyncIterator[Mine]:
     async with asyncpg.create_pool(url, min_size=1, max_size=1, **options) as pool:
         connection = await pool.acquire()
-        yield _of_asyncpg(connection, partial(pool.release, connection))
-        await pool.release(connection)
+        try:
+            yield _of_asyncpg(connection, partial(pool.release, connection))
+        finally:
+            await pool.release(connection)
 
 
 @asynccontextmanager
@@ -83,8 +85,10 @@ async def psycopg_sync(url: str, **options: Any) -> AsyncIterator[Mine]:
     def run(statement: str) -> None:
         psycopg.Cursor(connection).execute(statement.encode())
 
-    yield Mine(connection, True, _threaded(run), _nothing, *map(_threaded, _ends(connection)))
-    connection.close()
+    try:
+        yield Mine(connection, True, _threaded(run), _nothing, *map(_threaded, _ends(connection)))
+    finally:
+        connection.close()
 
 
 @asynccontextmanager
@@ -103,15 +107,19 @@ async def sqlalchemy_async_session(url: str, driver: str, **options: Any) -> Asy
 async def sqlalchemy_connection(url: str, driver: str, **options: Any) -> AsyncIterator[Mine]:
     engine = sqlalchemy.create_engine(sqlalchemy_url(url, driver), poolclass=NullPool, **options)
     connection = await anyio.to_thread.run_sync(engine.connect)
-    yield _of_sqlalchemy_sync(connection)
-    await anyio.to_thread.run_sync(connection.close)
+    try:
+        yield _of_sqlalchemy_sync(connection)
+    finally:
+        await anyio.to_thread.run_sync(connection.close)
 
 
 @asynccontextmanager
 async def sqlalchemy_session(url: str, driver: str, **options: Any) -> AsyncIterator[Mine]:
     session = Session(sqlalchemy.create_engine(sqlalchemy_url(url, driver), poolclass=NullPool, **options))
-    yield _of_sqlalchemy_sync(session)
-    await anyio.to_thread.run_sync(session.close)
+    try:
+        yield _of_sqlalchemy_sync(session)
+    finally:
+        await anyio.to_thread.run_sync(session.close)
 
 
 ASYNC: Final[Mapping[str, Opening]] = {
@@ -189,5 +197,7 @@ async def _async_engine(
     url: str, driver: str, options: Mapping[str, Any]
 ) -> AsyncIterator[sqlalchemy_async.AsyncEngine]:
     engine = sqlalchemy_async.create_async_engine(sqlalchemy_url(url, driver), poolclass=NullPool, **options)
-    yield engine
-    await engine.dispose()
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
