@@ -233,3 +233,5 @@ def test_a_delivery_waits_until_it_is_claimed_and_claimed_again_and_settled() ->
     )
     assert waits(journal, {ONE: 9, OTHER: 9.5}) == {ONE: 4, OTHER: 0.5}
     assert waits([], {ONE: 9}) == {ONE: 0}
+    # It was settled, and its worker stalled before it could write that down.
+    assert waits(journal, {ONE: 9}, {ONE: 12.5, OTHER: 15}) == {ONE: 2}

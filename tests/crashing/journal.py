@@ -121,7 +121,9 @@ def outlived(entries: Sequence[Entry], lease: timedelta) -> Sequence[UUID]:
     return found
 
 
-def waits(entries: Sequence[Entry], due: Mapping[UUID, float]) -> Mapping[UUID, float]:
+def waits(
+    entries: Sequence[Entry], due: Mapping[UUID, float], ended: Mapping[UUID, float] | None = None
+) -> Mapping[UUID, float]:
     """How long each of these deliveries was left alone at the longest, in seconds.
 
     That is until it was claimed first, and from each claim of it to the next one, or to its result.
@@ -129,17 +131,22 @@ def waits(entries: Sequence[Entry], due: Mapping[UUID, float]) -> Mapping[UUID, 
     Args:
         entries: All of them.
         due: From when on each might have been claimed, in seconds of the machine's monotonic clock.
+        ended: When the outbox took their results, likewise; without it, when that was written down, which is later
+            where a process has stalled in between.
     """
     moments = {str(delivery): [at] for delivery, at in due.items()}
+    for delivery, at in (ended or {}).items():
+        if str(delivery) in moments:
+            moments[str(delivery)].append(at)
+    told = ("claimed", "result") if ended is None else ("claimed",)
     for entry in entries:
-        if entry.what in ("claimed", "result") and entry.subject in moments:
+        if entry.what in told and entry.subject in moments:
             moments[entry.subject].append(entry.at)
-    longest = {}
-    for delivery, of_delivery in moments.items():
-        # One that stalls writes its claim down late.
-        in_order = sorted(of_delivery)
-        longest[UUID(delivery)] = max((b - a for a, b in pairwise(in_order)), default=0.0)
-    return longest
+    # One that stalls writes its claim down late.
+    return {
+        UUID(delivery): max((then - before for before, then in pairwise(sorted(of_delivery))), default=0.0)
+        for delivery, of_delivery in moments.items()
+    }
 
 
 def stale(entries: Sequence[Entry]) -> Sequence[UUID]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,8 +178,12 @@ class World:
         await seen(look, "everything in the outbox is delivered")
         await log.aclose()
 
-    async def account(self) -> Account:
-        """Judge. Every process must have ended."""
+    async def account(self, ended: Mapping[UUID, float] | None = None) -> Account:
+        """Judge. Every process must have ended.
+
+        Args:
+            ended: When the outbox took the results of deliveries, as for :func:`crashing.journal.waits`.
+        """
         await self.receiver.silence()
         entries = self.journal.read()
         evidence = Evidence(
@@ -200,7 +204,7 @@ class World:
             shapes=Counter(self.clients.acknowledged.values()),
             answers=self.clients.answers,
             crowds=tuple(self._crowds),
-            longest_wait=max(waits(entries, due).values(), default=0.0),
+            longest_wait=max(waits(entries, due, ended).values(), default=0.0),
             slowest=self.clients.slowest,
         )
         print(account)  # noqa: T201 - pytest shows it if the test fails

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import anyio
+import asyncpg
 
 from crashing.journal import Flights
 from crashing.rounds import JITTER, MANY, goes_on
@@ -162,7 +165,7 @@ async def worker_stalls_between_packets(directory: Path, seed: int, *, url: str,
         await scene.drain()
         for service in (stalled, other, web):
             await service.terminate()
-    return await scene.account()
+    return await scene.account(await _ended(url))
 
 
 class _Stop:
@@ -178,3 +181,15 @@ class _Stop:
         if self._left == 0:
             self._service.stop_now()
             self.made.set()
+
+
+async def _ended(url: str) -> Mapping[UUID, float]:
+    """When the database took each delivery's result, in seconds of the machine's monotonic clock."""
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch(
+        "SELECT delivery, extract(epoch FROM ended_at - clock_timestamp())::float AS ago "
+        "FROM callback_middleware.result"
+    )
+    now = time.monotonic()
+    await connection.close()
+    return {row["delivery"]: now + row["ago"] for row in rows}
