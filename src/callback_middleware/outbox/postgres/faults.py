@@ -29,8 +29,11 @@ _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
 _CUT_OFF: Final = ("08", "57P01", "57P02", "57P05", "25P03")
 """Classes of errors after which nobody knows what the server has done: it ended the connection."""
 
-_PASSING: Final = ("40", "55P03", "0A000")
-"""Of those that say nothing of the server: two were in each other's way, or a table has changed under a plan."""
+_PASSING: Final = ("40", "55P03", "0A000", "23514")
+"""Of those that say nothing of the server: two were in each other's way, or a table has changed under a plan.
+
+The last one is told of a row for the default partition, if that of its day was made in this moment.
+"""
 
 
 def shown(url: str) -> str:
