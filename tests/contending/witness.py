@@ -15,8 +15,8 @@ CREATE SCHEMA witness;
 CREATE TABLE witness.seen (
   seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp(),
   what text NOT NULL, id uuid NOT NULL, origin_key bigint NOT NULL,
-  was_ready boolean, was_leased boolean, was_due timestamptz, was_fence bigint,
-  ready boolean, leased boolean, suspect boolean, due timestamptz, fence bigint, run integer);
+  was_ready boolean, was_leased boolean, was_due timestamptz, was_claims integer,
+  ready boolean, leased boolean, suspect boolean, claims integer, fence bigint);
 CREATE FUNCTION witness.see_queue() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF TG_OP = 'DELETE' THEN
@@ -24,10 +24,10 @@ BEGIN
   ELSIF TG_OP = 'INSERT' THEN
     INSERT INTO witness.seen (what, id, origin_key, fence) VALUES (TG_OP, NEW.id, NEW.origin_key, NEW.fence);
   ELSE
-    INSERT INTO witness.seen (what, id, origin_key, was_ready, was_leased, was_due, was_fence, ready, leased, suspect,
-      due, fence, run)
-    VALUES (TG_OP, NEW.id, NEW.origin_key, OLD.ready, OLD.leased, OLD.due_at, OLD.fence, NEW.ready, NEW.leased,
-      NEW.suspect, NEW.due_at, NEW.fence, NEW.run);
+    INSERT INTO witness.seen (what, id, origin_key, was_ready, was_leased, was_due, was_claims, ready, leased, suspect,
+      claims, fence)
+    VALUES (TG_OP, NEW.id, NEW.origin_key, OLD.ready, OLD.leased, OLD.due_at, OLD.claims, NEW.ready, NEW.leased,
+      NEW.suspect, NEW.claims, NEW.fence);
   END IF;
   RETURN NULL;
 END $$;
@@ -39,13 +39,23 @@ BEGIN
   RETURN NULL;
 END $$;
 CREATE TRIGGER witness AFTER INSERT OR UPDATE OF asked ON callback_middleware.origin
-  FOR EACH ROW WHEN (NEW.asked IS NOT NULL) EXECUTE FUNCTION witness.see_asked()
+  FOR EACH ROW WHEN (NEW.asked IS NOT NULL) EXECUTE FUNCTION witness.see_asked();
+CREATE FUNCTION witness.see_forgotten() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  -- What leaves the default partition moves to one of a day.
+  IF TG_TABLE_NAME <> 'delivery_default' AND EXISTS (SELECT FROM callback_middleware.queue WHERE id = OLD.id) THEN
+    INSERT INTO witness.seen (what, id, origin_key) VALUES ('FORGOTTEN', OLD.id, OLD.origin_key);
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER witness AFTER DELETE ON callback_middleware.delivery
+  FOR EACH ROW EXECUTE FUNCTION witness.see_forgotten()
 """
 """Triggers of a claim run while it has the lock that claims take turns by: their order is that of what they saw."""
 
 
 class Seen(NamedTuple):
-    """One change: of a row of the queue, or of who was asked last at a newcomer."""
+    """One change: of a row of the queue, or of who was asked last at a newcomer; or what was forgotten while queued."""
 
     at: datetime
     what: str
@@ -54,16 +64,16 @@ class Seen(NamedTuple):
     was_ready: bool
     was_leased: bool
     was_due: datetime
-    was_fence: int
+    was_claims: int
     ready: bool
     leased: bool
     suspect: bool
-    due: datetime
+    claims: int
     fence: int
 
     @property
     def is_claim(self) -> bool:
-        return self.what == "UPDATE" and self.fence != self.was_fence
+        return self.what == "UPDATE" and self.claims > self.was_claims
 
     @property
     def is_wakening(self) -> bool:
@@ -90,6 +100,11 @@ def history(server: DatabaseServer, url: str) -> Sequence[Seen]:
 
 def broken_rules(seen: Sequence[Seen]) -> Iterator[str]:
     """What ought never to have happened, in sentences."""
+    yield from (f"{one.id} was forgotten while it was queued" for one in seen if one.what == "FORGOTTEN")
+    yield from _broken_leases([one for one in seen if one.what != "FORGOTTEN"])
+
+
+def _broken_leases(seen: Sequence[Seen]) -> Iterator[str]:
     out: dict[UUID, Lease] = {}
     fences: dict[UUID, int] = {}
     for one in seen:

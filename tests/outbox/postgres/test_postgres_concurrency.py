@@ -12,4 +12,4 @@ from postgres_server import DatabaseServer
 def test_whoever_contends_nothing_is_lost_and_no_rule_is_broken(
     postgres: str, postgres_server: DatabaseServer, seed: int
 ) -> None:
-    assert not contend(postgres_server, postgres, seed=seed, operations=120)
+    assert not contend(postgres_server, postgres, seed=seed, operations=60)

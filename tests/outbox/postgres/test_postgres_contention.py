@@ -14,7 +14,7 @@ import pytest
 from postgres_setting import PostgresSetting, set_clock
 
 from callback_middleware.backlog import BACKLOG
-from callback_middleware.delivery import Dead, Delivered, Settlement
+from callback_middleware.delivery import Claim, Dead, Delivered, Settlement
 from callback_middleware.errors import OutboxUncertain
 from callback_middleware.outbox.postgres import PostgresOutbox
 from callback_middleware.outbox.postgres.keeping import tend
@@ -100,6 +100,26 @@ class TestContention(PostgresSetting, OutboxSetting):
             await outbox.put_in(connection, Batch(subscribe=[self.subscription(clock)]))
             settlement = Settlement(claim.fence, Dead("gone", gone=True), None)
             assert await outbox.settle([settlement]) == {claim.fence}
+
+    @pytest.mark.parametrize("backlog", [BACKLOG], ids=["bounded"])
+    async def test_a_claim_waits_for_the_one_before_it_and_sees_what_that_has_done(
+        self, outbox: PostgresOutbox, clock: VirtualClock, migrated: str
+    ) -> None:
+        await self.put(outbox, self.delivery(clock), self.delivery(clock))
+        claims: list[Claim] = []
+
+        async def claim() -> None:
+            claims.extend(await self.claim(outbox))
+
+        async with anyio.create_task_group() as tasks:
+            connection: Any = await asyncpg.connect(migrated)
+            async with connection.transaction():
+                leased = await outbox._claims.lease(connection, 8, LEASE, 8, {})
+                tasks.start_soon(claim)
+                while not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                    await anyio.lowlevel.checkpoint()
+        await connection.close()
+        assert (len(leased.rows), claims) == (1, [])
 
     async def test_forgetting_waits_for_nobody(
         self, outbox: PostgresOutbox, clock: VirtualClock, migrated: str

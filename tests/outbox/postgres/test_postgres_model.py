@@ -179,5 +179,5 @@ def test_two_processes_do_as_the_ports_promise(
 
     run_state_machine_as_test(
         machine,  # type: ignore[arg-type] # any factory will do
-        settings=settings(max_examples=20, stateful_step_count=40, deadline=None),
+        settings=settings(max_examples=10, stateful_step_count=40, deadline=None),
     )
