@@ -33,6 +33,11 @@ async def pid_of(connection: Connection) -> int:
 
 class TestLine(PostgresSetting, OutboxSetting):
     @pytest.fixture
+    def migrated(self, fresh: str) -> str:
+        """Nobody else is connected to it."""
+        return fresh
+
+    @pytest.fixture
     async def line(self, outbox: PostgresOutbox) -> Line:
         return outbox._office().line
 

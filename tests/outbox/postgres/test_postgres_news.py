@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -53,6 +54,11 @@ async def ear(url: str) -> AsyncIterator[list[str]]:
 
 
 class TestNews(PostgresSetting, OutboxSetting):
+    @pytest.fixture
+    def migrated(self, fresh: str) -> str:
+        """Nobody else is connected to it."""
+        return fresh
+
     @pytest.fixture
     async def other(self, migrated: str, clock: VirtualClock) -> AsyncIterator[PostgresOutbox]:
         """Another process', whose news are not this one's."""
@@ -153,7 +159,7 @@ class TestNews(PostgresSetting, OutboxSetting):
         run, times = outbox._office().line.run, []
 
         async def again(*arguments: Any, **options: Any) -> Any:
-            times.append(news.time.monotonic())
+            times.append(time.monotonic())
             if len(times) == 1:
                 mine.tell()
                 mine.tell()

@@ -85,7 +85,7 @@ class TestPuts(PostgresSetting, OutboxSetting):
     async def test_what_a_database_does_not_take_in_a_text_is_spelled_out(
         self, outbox: PostgresOutbox, clock: VirtualClock
     ) -> None:
-        odd = {"operation": "POST /\0\ud800", "callback": "\0", "tags": {"t\0": "\0"}}
+        odd: dict[str, Any] = {"operation": "POST /\0\ud800", "callback": "\0", "tags": {"t\0": "\0"}}
         plain, keyed = self.delivery(clock, **odd), self.delivery(clock, **odd, dedupe="\0\ud800")
         await self.put(outbox, plain)
         await self.put(outbox, keyed)
