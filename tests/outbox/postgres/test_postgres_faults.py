@@ -264,17 +264,23 @@ class TestFaults(PostgresSetting, OutboxSetting):
         assert "create that database" in str(unreachable.outage)
         await unreachable.aclose()
 
-    async def test_a_database_that_would_lose_what_it_acknowledged_is_refused_at_the_start(
-        self, outbox: PostgresOutbox, fresh: str, postgres_server: DatabaseServer
+    @pytest.mark.parametrize(
+        ("setting", "told"),
+        [
+            ("synchronous_commit = off", "has synchronous_commit = off: what was acknowledged would be lost"),
+            ("default_transaction_isolation = 'repeatable read'", "two workers would claim by what was true before"),
+        ],
+        ids=["what it acknowledged may be lost", "what it sees may be old"],
+    )
+    async def test_a_database_whose_settings_break_promises_is_refused_at_the_start(
+        self, outbox: PostgresOutbox, fresh: str, postgres_server: DatabaseServer, setting: str, told: str
     ) -> None:
-        postgres_server.execute(f"ALTER DATABASE {named(fresh)} SET synchronous_commit = off")
+        postgres_server.execute(f"ALTER DATABASE {named(fresh)} SET {setting}")
         # A session of ours says so itself; one behind a pooler is as the database has it.
         await outbox.start()
         pooled = outbox.elsewhere(fresh)
         pooled._pooler = True
-        with pytest.raises(
-            ConfigurationError, match="has synchronous_commit = off: what was acknowledged would be lost"
-        ):
+        with pytest.raises(ConfigurationError, match=told):
             await pooled.start()
         await pooled.aclose()
 

@@ -264,3 +264,10 @@ class PostgresOutbox(Log):
                 f"the outbox {self._name} has synchronous_commit = off: what was acknowledged would be lost in a power "
                 "cut. Set it to on, for the user or the database that the outbox is given"
             )
+        # Its own sessions are set so; behind a pooler nothing is.
+        isolation = await connection.fetchval("SHOW default_transaction_isolation")
+        if isolation != "read committed":
+            raise ConfigurationError(
+                f"the outbox {self._name} has default_transaction_isolation = {isolation!r}: two workers would claim by "
+                "what was true before the other did. Set it to 'read committed', for the user that the outbox is given"
+            )
