@@ -345,8 +345,10 @@ class TestServer(JoiningSetting):
     ) -> None:
         new = RetryPolicy.fixed(61)
         await mine.put_in(outbox, Batch([self.delivery(clock, retry=new)], [self.subscription(clock, retry=new)]))
+        another = PostgresOutbox(outbox.url, clock=clock)
         with anyio.fail_after(20):
-            assert (await PostgresOutbox(outbox.url, clock=clock).put(self.batch(clock, retry=new))).stored
+            assert (await another.put(self.batch(clock, retry=new))).stored
+        await another.aclose()
 
     async def test_a_dedupe_key_waits_for_who_used_it_and_says_for_how_long(
         self, outbox: PostgresOutbox, clock: VirtualClock, url: str, mine: Mine

@@ -13,9 +13,9 @@ from sqlite_setting import SQLiteSetting
 from callback_middleware.backlog import Bound
 from callback_middleware.errors import SubscriptionExists
 from callback_middleware.outbox.gathering import Result
+from callback_middleware.outbox.plenty import A_WHILE, PLENTY
 from callback_middleware.outbox.sqlite.claims import claim
 from callback_middleware.outbox.sqlite.ground import Ground
-from callback_middleware.outbox.plenty import A_WHILE, PLENTY
 from callback_middleware.outbox.sqlite.puts import MOST_ROWS, put_all
 from callback_middleware.outbox.sqlite.room import refusals
 from callback_middleware.outbox.sqlite.rows import delivery_row

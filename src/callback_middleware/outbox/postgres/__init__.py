@@ -268,6 +268,6 @@ class PostgresOutbox(Log):
         isolation = await connection.fetchval("SHOW default_transaction_isolation")
         if isolation != "read committed":
             raise ConfigurationError(
-                f"the outbox {self._name} has default_transaction_isolation = {isolation!r}: two workers would claim by "
-                "what was true before the other did. Set it to 'read committed', for the user that the outbox is given"
+                f"the outbox {self._name} has default_transaction_isolation = {isolation!r}: two workers would claim "
+                "by what was true before the other did. Set it to 'read committed', for the user that it is given"
             )
