@@ -37,6 +37,11 @@ class Service:
         # It has no port of its own: that is whose socket it serves.
         self._server = Server(process, 0)
 
+    @property
+    def output(self) -> str:
+        """What it complained of."""
+        return self._server.output
+
     def kill(self) -> None:
         """SIGKILL to all of it, at once."""
         self.alive = False

@@ -71,6 +71,8 @@ async def answers_are_lost(
         await scene.clients.acknowledge(50)
         await scene.drain()
         await web.terminate()
+        # Some who came meanwhile may have been refused; nobody's put was given up.
+        assert "LOST" not in web.output, web.output
     return await scene.account()
 
 

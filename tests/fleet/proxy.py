@@ -191,8 +191,10 @@ class _Connection:
     async def _ask(self) -> None:
         messages = Messages(begins=True)
         while True:
-            for message in messages.cut(await self._client.receive()):
-                await self._way.is_open()
+            received = await self._client.receive()
+            await self._way.is_open()
+            # What was sent at once, with the Sync at its end, a network does not take apart.
+            for message in messages.cut(received):
                 if message.asks_for_encryption:
                     await self._client.send(_NO_ENCRYPTION)
                     continue
@@ -207,8 +209,9 @@ class _Connection:
     async def _answer(self) -> None:
         messages = Messages()
         while True:
-            for message in messages.cut(await self._server.receive()):
-                await self._way.is_open()
+            received = await self._server.receive()
+            await self._way.is_open()
+            for message in messages.cut(received):
                 self._proxy.tell(self.backend, message, client=False)
                 if message.kind == KEY:
                     self.backend = backend(message)

@@ -21,7 +21,7 @@ from crashing.rounds import (
     worker_stalls_in_attempts,
 )
 from crashing.seeds import seeds
-from crashing.settings import CROWD, Moment
+from crashing.settings import Moment
 from crashing.stores import InDatabase
 from fleet.connections import (
     answers_are_lost,
@@ -144,8 +144,6 @@ async def test_what_was_committed_when_its_answer_was_lost_is_put_again_and_sent
     account = await answers_are_lost(tmp_path, SEED, url=postgres, statement=PUT, times=3, ends=ends)
     account.assert_kept(kills=3)
     assert account.evidence.duplicates == 0
-    # Those who come meanwhile may be refused; those whose put it was are not.
-    assert account.answers[503] < CROWD
 
 
 @pytest.mark.parametrize("statement", [".claim(", ".settle("])
