@@ -45,7 +45,7 @@ MARGIN = 2.0
 
 TWO_MINUTES = 120.0
 
-LONG = timedelta(seconds=60)
+LONG = timedelta(seconds=40)
 """For which somebody is cut off: longer than anybody waits for the database's answer."""
 
 
