@@ -108,13 +108,14 @@ class TestFile(SQLiteSetting):
 
         assert path.read_bytes() == before
 
-    async def test_a_file_of_a_newer_version_stops_the_start(self, path: Path, outbox: SQLiteOutbox) -> None:
+    async def test_a_file_of_a_newer_version_stops_no_start(self, path: Path, outbox: SQLiteOutbox) -> None:
         await outbox.start()
         await outbox.aclose()
         tell(path, "PRAGMA user_version = 99")
 
-        with pytest.raises(ConfigurationError, match=r"its schema is version 99, .* upgrade callback_middleware"):
-            await outbox.start()
+        await outbox.start()
+
+        assert "its schema is version 99" in str(outbox.outage)
 
     async def test_a_file_that_is_out_of_reach_stops_no_start(
         self, path: Path, clock: VirtualClock, caplog: pytest.LogCaptureFixture

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,6 @@ from callback_middleware.outbox.gathering import PATIENCE
 from callback_middleware.outbox.newsroom import NEVER
 from callback_middleware.outbox.sqlite import claims, settles
 from callback_middleware.outbox.sqlite.claims import Claimed
-from callback_middleware.outbox.sqlite.faults import NewerFile
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.guests import Guest, connection_of
 from callback_middleware.outbox.sqlite.housekeeping import Housekeeping
@@ -106,18 +106,14 @@ class SQLiteOutbox(Log):
         return self._session.outage
 
     async def start(self) -> None:
-        """Open the file, and bring it up to date. One that cannot be opened is told to the log, and tried again.
+        """Open the file, and bring it up to date.
 
-        Raises:
-            ConfigurationError: A newer release of this library has written it.
+        One that cannot be opened, or that a newer release has written, is told to the log and tried again: until then
+        callbacks are refused, and the rest of the application is served.
         """
-        try:
+        # The writer has told the log, and is trying again.
+        with suppress(OutboxError):
             await self._session.desk().call(lambda _: None)
-        except NewerFile as error:
-            raise ConfigurationError(*error.args) from error
-        except OutboxError:
-            # The writer has told the log, and is trying again.
-            return
 
     async def put(self, batch: Batch) -> PutReport:
         return await self._session.desk().put(batch)
