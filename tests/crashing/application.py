@@ -33,7 +33,7 @@ AGE: Final = timedelta(hours=1)
 """A delivery's: longer than a round, and shorter than a clock is off."""
 
 RECEIVERS: Final = ReceiverLimits(start=8, failures=None)
-"""As many at once from the first moment, and one that a round keeps from answering is not left alone for half a minute."""
+"""As many at once from the first moment; and who is kept from answering is not left alone for half a minute."""
 
 EGRESS: Final = EgressPolicy.development()
 
