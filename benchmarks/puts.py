@@ -20,9 +20,10 @@ from typing import Final
 from benchmarks.deliveries import RETRY, ROOMY, deliveries, disk, folder, origins, set_aside
 from benchmarks.figures import at_least, in_turns, ratio
 from callback_middleware.delivery import Delivery
+from callback_middleware.outbox.records import DELIVERY_COLUMNS
 from callback_middleware.outbox.sqlite import SQLiteOutbox
 from callback_middleware.outbox.sqlite.file import open_writer
-from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row, delivery_row
+from callback_middleware.outbox.sqlite.rows import Row, delivery_row
 from callback_middleware.ports import Batch, Outbox
 
 OURS: Final = "SQLiteOutbox.put"

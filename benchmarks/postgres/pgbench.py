@@ -18,7 +18,7 @@ from typing import Final
 
 from benchmarks.deliveries import EVENT
 from benchmarks.postgres.server import COLUMNS, ID, Database
-from callback_middleware.outbox.postgres.rows import DELIVERY_COLUMNS
+from callback_middleware.outbox.records import DELIVERY_COLUMNS
 from postgres_programs import find_programs
 
 RECEIVERS: Final = 300

@@ -141,13 +141,13 @@ class TestRoom(PostgresSetting, OutboxSetting):
     def looks(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         """How many origins were looked at, each time that any were."""
         looks: list[int] = []
-        look = Room._crowded
+        look = Room._look
 
-        async def counted(self: Room, connection: Any, limits: Any, wanted: Any, unsure: Any) -> Any:
-            looks.append(len(unsure))
-            return await look(self, connection, limits, wanted, unsure)
+        async def counted(self: Room, connection: Any, limits: Any, origins: Any) -> Any:
+            looks.append(len(origins))
+            return await look(self, connection, limits, origins)
 
-        monkeypatch.setattr(Room, "_crowded", counted)
+        monkeypatch.setattr(Room, "_look", counted)
         return looks
 
     @bounded(per_origin=PLENTY * 2, newcomer=None)

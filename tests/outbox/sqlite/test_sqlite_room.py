@@ -18,7 +18,6 @@ from callback_middleware.outbox.sqlite.claims import claim
 from callback_middleware.outbox.sqlite.ground import Ground
 from callback_middleware.outbox.sqlite.puts import MOST_ROWS, put_all
 from callback_middleware.outbox.sqlite.room import refusals
-from callback_middleware.outbox.sqlite.rows import delivery_row
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.ports import Batch, PutReport
 from callback_middleware.subscription import SubscriptionKey, SubscriptionVersion
@@ -203,9 +202,8 @@ class TestRoom(SQLiteSetting):
     @bounded(newcomer=5, per_origin=3)
     def test_a_look_changes_nothing(self, store: Store, clock: VirtualClock) -> None:
         deliveries = self.batch(clock, *[HERE] * 4).deliveries
-        rows = [delivery_row(one, 1) for one in deliveries]
 
-        looks = [refusals(store, deliveries, rows) for _ in range(2)]
+        looks = [refusals(store, deliveries) for _ in range(2)]
 
         assert looks[0] == looks[1]
         assert list(looks[0]) == [deliveries[3].id]

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from callback_middleware.delivery import Delivery
 from callback_middleware.outbox.columns import microseconds, origin_key, storable
 from callback_middleware.outbox.outcomes import KEPT_OF_A_BODY
+from callback_middleware.outbox.records import DELIVERY_COLUMNS, SUBSCRIPTION_COLUMNS
 from callback_middleware.outbox.sqlite.outcomes import attempt_of, attempt_row
 from callback_middleware.outbox.sqlite.rows import (
-    DELIVERY_COLUMNS,
-    SUBSCRIPTION_COLUMNS,
     delivery_of,
     delivery_row,
     instant,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 from uuid import UUID
@@ -17,6 +16,7 @@ from callback_middleware.outbox.postgres.reading import MOST_AT_ONCE, Reading, n
 from callback_middleware.outbox.postgres.retries import Retries
 from callback_middleware.outbox.postgres.rows import attempt_of, subscription_of
 from callback_middleware.outbox.postgres.schema import Schema
+from callback_middleware.outbox.replaying import replay_pages
 from callback_middleware.outcomes import Attempt
 from callback_middleware.selection import Page, Selection
 from callback_middleware.states import Event, State, advance
@@ -99,22 +99,19 @@ class Log:
         self, selection: Selection, *, dry_run: bool = False, spacing: timedelta = timedelta(milliseconds=100)
     ) -> int:
         """As :meth:`~callback_middleware.ports.DeliveryLog.replay_all`: some hundreds at a time, each in a commit."""
-        ended = [state for state in selection.states or State if state.terminal]
-        if not ended:
-            return 0
-        chosen = replace(selection, states=ended)
         counted: Counter[int] = Counter()
-        after, total = None, 0
-        while True:
-            page = await self.search(chosen, limit=MOST_AT_ONCE, after=after)
-            ids = [delivery.id for delivery in page.deliveries]
-            if dry_run:
-                total += len(ids)
-            elif ids:
-                total += await self._replay_each(ids, counted, spacing)
-            if page.more is None:
-                return total
-            after = page.more
+
+        async def begin(ids: Sequence[UUID]) -> int:
+            before = (list(counted), list(counted.values()))
+            rows = await self._ask(
+                lambda connection: connection.fetch(self._schema.replay, ids, microseconds(spacing), *before)
+            )
+            begun = Counter({row["origin_key"]: row["begun"] for row in rows})
+            counted.update(begun)
+            self._changed()
+            return begun.total()
+
+        return await replay_pages(self, selection, None if dry_run else begin, at_once=MOST_AT_ONCE)
 
     async def prune(self, before: datetime, *, limit: int = 500) -> int:
         """As :meth:`~callback_middleware.ports.DeliveryLog.prune`: some hundreds at a time, each in a commit."""
@@ -126,17 +123,6 @@ class Log:
             if count < most:
                 break
         return forgotten
-
-    async def _replay_each(self, ids: Sequence[UUID], counted: Counter[int], spacing: timedelta) -> int:
-        rows = await self._ask(
-            lambda connection: connection.fetch(
-                self._schema.replay, ids, microseconds(spacing), list(counted), list(counted.values())
-            )
-        )
-        begun = Counter({row["origin_key"]: row["begun"] for row in rows})
-        counted.update(begun)
-        self._changed()
-        return begun.total()
 
     async def _ask(self, question: Callable[[Connection], Awaitable[T]]) -> T:
         raise NotImplementedError

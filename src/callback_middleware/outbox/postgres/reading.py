@@ -10,8 +10,9 @@ from callback_middleware.delivery import Delivery
 from callback_middleware.errors import DeliveryNotFound
 from callback_middleware.outbox.postgres.line import Connection
 from callback_middleware.outbox.postgres.retries import Retries
-from callback_middleware.outbox.postgres.rows import DELIVERY_COLUMNS, delivery_of
+from callback_middleware.outbox.postgres.rows import delivery_of
 from callback_middleware.outbox.postgres.schema import Schema
+from callback_middleware.outbox.records import DELIVERY_COLUMNS
 from callback_middleware.selection import Selection
 from callback_middleware.states import State
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from uuid import UUID
 
-from callback_middleware.backlog import BacklogLimits, Refusal, refusal, tightest
+from callback_middleware.backlog import BacklogLimits, Refusal
 from callback_middleware.delivery import Delivery
 from callback_middleware.outbox.columns import origin_key
+from callback_middleware.outbox.crowding import Standing, crowded, refused
 from callback_middleware.outbox.plenty import Plenty
 from callback_middleware.outbox.postgres.line import Connection
 from callback_middleware.outbox.postgres.schema import Schema
@@ -34,36 +34,17 @@ class Room:
             return {}
         wanted = Counter(origin_key(delivery.origin) for delivery in deliveries)
         unsure = self._plenty.unsure(wanted)
-        crowded = await self._crowded(connection, limits, wanted, unsure) if unsure else {}
-        if not crowded:
+        if not unsure:
             return {}
-        ids = [delivery.id for delivery in deliveries if origin_key(delivery.origin) in crowded]
-        there = {record[0] for record in await connection.fetch(self._schema.known, ids)}
-        refused: dict[UUID, Refusal] = {}
-        for delivery in deliveries:
-            key = origin_key(delivery.origin)
-            if key not in crowded or delivery.id in there:
-                continue
-            live, accepted = crowded[key]
-            full = refusal(limits, delivery.origin, accepted=accepted, live=live)
-            if full is None:
-                there.add(delivery.id)
-                crowded[key] = live + 1, accepted
-            else:
-                refused[delivery.id] = full
-        return refused
+        full = crowded(self._plenty, limits, wanted, await self._look(connection, limits, unsure))
+        if not full:
+            return {}
+        ids = [delivery.id for delivery in deliveries if origin_key(delivery.origin) in full]
+        known = {record[0] for record in await connection.fetch(self._schema.known, ids)}
+        return refused(limits, deliveries, full, known)
 
-    async def _crowded(
-        self, connection: Connection, limits: BacklogLimits, wanted: Mapping[int, int], unsure: Collection[int]
-    ) -> dict[int, tuple[int, bool]]:
-        """Those of these that have no room for so many; how many are live, and whether they ever accepted any."""
-        crowded = {}
-        rows = await connection.fetch(self._schema.standing, unsure, limits.newcomer, limits.per_origin)
-        for key, live, accepted in rows:
-            holds = tightest(limits, accepted=accepted)
-            spare = (sys.maxsize if holds is None else holds[1]) - live - wanted[key]
-            if spare < 0:
-                crowded[key] = live, accepted
-            else:
-                self._plenty.learn(key, spare)
-        return crowded
+    async def _look(
+        self, connection: Connection, limits: BacklogLimits, origins: Collection[int]
+    ) -> Mapping[int, Standing]:
+        rows = await connection.fetch(self._schema.standing, origins, limits.newcomer, limits.per_origin)
+        return {key: Standing(live, accepted) for key, live, accepted in rows}

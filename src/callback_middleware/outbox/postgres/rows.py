@@ -5,35 +5,25 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 from callback_middleware.delivery import Delivery
 from callback_middleware.outbox.columns import (
     microseconds,
     origin_key,
-    pairs_of,
     pairs_text,
     storable,
-    tags_of,
     tags_text,
 )
-from callback_middleware.outbox.outcomes import outcome_columns, outcome_of
+from callback_middleware.outbox.outcomes import outcome_columns
+from callback_middleware.outbox.records import Record, read_attempt, read_delivery, read_subscription
 from callback_middleware.outcomes import Attempt
 from callback_middleware.ports import Batch
 from callback_middleware.retry import RetryPolicy
-from callback_middleware.subscription import Notification, Subscription, SubscriptionKey, SubscriptionVersion
+from callback_middleware.subscription import Notification, Subscription, SubscriptionKey
 
 Row: TypeAlias = tuple[Any, ...]
-
-Record: TypeAlias = Any
-"""What asyncpg reads: a tuple, and its names."""
-
-DELIVERY_COLUMNS: Final = (
-    *("id", "operation", "callback", "method", "url", "origin", "origin_key", "headers", "body"),
-    *("created_at", "due_at", "expires_at", "retry", "deadline", "dedupe", "tags"),
-    *("subscription_key", "subscription_owner", "generation"),
-)
 
 PLAIN_COLUMNS: Final = (
     *("id", "operation", "callback", "method", "url", "origin", "origin_key", "headers", "body"),
@@ -45,16 +35,6 @@ every value."""
 PLAIN_TYPES: Final = (
     *("uuid", "text", "text", "text", "text", "text", "bigint", "text", "bytea"),
     *("timestamptz", "timestamptz", "timestamptz", "integer", "bigint", "text"),
-)
-
-SUBSCRIPTION_COLUMNS: Final = (
-    *("callback", "key", "owner", "generation", "operation", "method", "url", "origin", "headers"),
-    *("created_at", "expires_at", "retry", "deadline", "tags"),
-)
-
-ATTEMPT_COLUMNS: Final = (
-    *("delivery", "fence", "run", "number", "started_at", "duration"),
-    *("outcome", "status", "detail", "body", "mismatch"),
 )
 
 
@@ -80,49 +60,17 @@ def plain_row(delivery: Delivery, retry: int) -> Row:
 
 
 def delivery_of(row: Record, retry: RetryPolicy, **changing: Any) -> Delivery:
-    """A delivery of the columns :data:`DELIVERY_COLUMNS` and what has changed since it was put."""
-    version = None if row[18] is None else SubscriptionVersion(SubscriptionKey(row[2], row[16], row[17]), row[18])
-    return Delivery(
-        id=row[0],
-        operation=row[1],
-        callback=row[2],
-        method=row[3],
-        url=row[4],
-        origin=row[5],
-        headers=pairs_of(row[7]),
-        body=row[8],
-        created_at=row[9],
-        due_at=changing.pop("due_at", None) or row[10],
-        expires_at=row[11],
-        retry=retry,
-        deadline=timedelta(microseconds=row[13]),
-        dedupe=row[14],
-        tags=tags_of(row[15]),
-        subscription=version,
-        **changing,
-    )
+    """A delivery of the columns ``DELIVERY_COLUMNS`` and what has changed since it was put."""
+    return read_delivery(row, retry, row[0], _as_it_is, **changing)
 
 
 def subscription_of(row: Record, retry: RetryPolicy) -> Subscription:
-    """A subscription of the columns :data:`SUBSCRIPTION_COLUMNS`."""
-    return Subscription(
-        key=SubscriptionKey(*row[:3]),
-        generation=row[3],
-        operation=row[4],
-        method=row[5],
-        url=row[6],
-        origin=row[7],
-        headers=pairs_of(row[8]),
-        created_at=row[9],
-        expires_at=row[10],
-        retry=retry,
-        deadline=timedelta(microseconds=row[12]),
-        tags=tags_of(row[13]),
-    )
+    """A subscription of the columns ``SUBSCRIPTION_COLUMNS``."""
+    return read_subscription(row, retry, _as_it_is)
 
 
 def attempt_row(fence: int, attempt: Attempt) -> Row:
-    """The columns :data:`ATTEMPT_COLUMNS`."""
+    """The columns ``ATTEMPT_COLUMNS``."""
     return (
         *(attempt.delivery, fence, attempt.run, attempt.number, attempt.started_at, microseconds(attempt.duration)),
         *outcome_columns(attempt.outcome),
@@ -131,17 +79,8 @@ def attempt_row(fence: int, attempt: Attempt) -> Row:
 
 
 def attempt_of(row: Record) -> Attempt:
-    """An attempt of the columns :data:`ATTEMPT_COLUMNS`."""
-    delivery, _, run, number, started_at, duration, kind, status, detail, body, mismatch = row
-    return Attempt(
-        delivery=delivery,
-        run=run,
-        number=number,
-        started_at=started_at,
-        duration=timedelta(microseconds=duration),
-        outcome=outcome_of(kind, status, detail, body),
-        mismatch=mismatch or "",
-    )
+    """An attempt of the columns ``ATTEMPT_COLUMNS``."""
+    return read_attempt(row, row[0], _as_it_is)
 
 
 def batches_text(batches: Sequence[Batch]) -> str:
@@ -247,6 +186,11 @@ def _aware(time: datetime) -> datetime:
     """A time as it is. Raises ``ValueError`` if it has no zone: the database would take it for its session's."""
     if time.tzinfo is None:
         raise ValueError(f"{time.isoformat()} has no time zone: give an aware datetime")
+    return time
+
+
+def _as_it_is(time: datetime) -> datetime:
+    # asyncpg has made it of what the database keeps.
     return time
 
 

@@ -7,13 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from callback_middleware.errors import ConfigurationError
-from callback_middleware.outbox.postgres.rows import (
-    ATTEMPT_COLUMNS,
-    DELIVERY_COLUMNS,
-    PLAIN_COLUMNS,
-    PLAIN_TYPES,
-    SUBSCRIPTION_COLUMNS,
-)
+from callback_middleware.outbox.postgres.rows import PLAIN_COLUMNS, PLAIN_TYPES
+from callback_middleware.outbox.records import ATTEMPT_COLUMNS, DELIVERY_COLUMNS, SUBSCRIPTION_COLUMNS
 
 SCHEMA: Final = "callback_middleware"
 """Where an outbox keeps its tables, unless it is told otherwise."""
@@ -82,7 +77,7 @@ def _put() -> str:
         f"(SELECT ~skew(${len(PLAIN_COLUMNS) + 1}::timestamptz) AS skew) AS clock "
         "ON CONFLICT (id) DO NOTHING RETURNING id, origin_key, created_at, due_at) "
         "INSERT INTO ~queue (id, origin_key, due_at, ready) "
-        "SELECT id, origin_key, due_at, due_at <= created_at FROM stored RETURNING id"
+        "SELECT id, origin_key, due_at, due_at <= greatest(created_at, ~instant()) FROM stored RETURNING id"
     )
 
 

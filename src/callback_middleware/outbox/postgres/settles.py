@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple, assert_never
 from callback_middleware.delivery import Dead, Delivered, Fence, Released, Retry, Settlement
 from callback_middleware.outbox.columns import microseconds
 from callback_middleware.outbox.postgres.line import Connection
-from callback_middleware.outbox.postgres.rows import ATTEMPT_COLUMNS, attempt_row, text_of
+from callback_middleware.outbox.postgres.rows import attempt_row, text_of
 from callback_middleware.outbox.postgres.schema import Schema
+from callback_middleware.outbox.records import ATTEMPT_COLUMNS
 
 _NO_ATTEMPT: Final = (None,) * (len(ATTEMPT_COLUMNS) - 2)
 

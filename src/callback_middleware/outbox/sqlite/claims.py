@@ -12,10 +12,11 @@ from callback_middleware.backlog import claimable
 from callback_middleware.delivery import Claim, Delivery, Fence
 from callback_middleware.destinations import Origin
 from callback_middleware.outbox.columns import microseconds, origin_key
+from callback_middleware.outbox.records import DELIVERY_COLUMNS
 from callback_middleware.outbox.sqlite.ground import follow, has_stepped
 from callback_middleware.outbox.sqlite.newcomers import ask, newcomers
 from callback_middleware.outbox.sqlite.results import Ended, finish
-from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, delivery_of, time_at
+from callback_middleware.outbox.sqlite.rows import delivery_of, time_at
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.states import Event, State, advance
 from callback_middleware.verdicts import KILLED_ITS_WORKER, SUSPICIONS

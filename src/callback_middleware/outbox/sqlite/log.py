@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -14,9 +13,11 @@ from uuid import UUID
 
 from callback_middleware.delivery import Delivery
 from callback_middleware.destinations import Origin
+from callback_middleware.outbox.records import ATTEMPT_COLUMNS, SUBSCRIPTION_COLUMNS
+from callback_middleware.outbox.replaying import replay_pages
 from callback_middleware.outbox.sqlite import changes
 from callback_middleware.outbox.sqlite.ground import Ground
-from callback_middleware.outbox.sqlite.outcomes import ATTEMPT_COLUMNS, attempt_of
+from callback_middleware.outbox.sqlite.outcomes import attempt_of
 from callback_middleware.outbox.sqlite.pruning import prune
 from callback_middleware.outbox.sqlite.reader import Policies, Question
 from callback_middleware.outbox.sqlite.reading import (
@@ -26,7 +27,7 @@ from callback_middleware.outbox.sqlite.reading import (
     read_delivery,
     select,
 )
-from callback_middleware.outbox.sqlite.rows import SUBSCRIPTION_COLUMNS, instant, subscription_of
+from callback_middleware.outbox.sqlite.rows import instant, subscription_of
 from callback_middleware.outbox.sqlite.session import Session
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.outbox.sqlite.subscribing import IN_FORCE
@@ -88,25 +89,15 @@ class Log:
         self, selection: Selection, *, dry_run: bool = False, spacing: timedelta = timedelta(milliseconds=100)
     ) -> int:
         """As :meth:`~callback_middleware.ports.DeliveryLog.replay_all`: some hundreds at a time, puts in between."""
-        ended = [state for state in selection.states or State if state.terminal]
-        if not ended:
-            return 0
-        chosen = replace(selection, states=ended)
         counted: Counter[Origin] = Counter()
-        after, total = None, 0
-        while True:
-            page = await self.search(chosen, limit=MOST_AT_ONCE, after=after)
-            if dry_run:
-                total += len(page.deliveries)
-            elif page.deliveries:
-                ids = [delivery.id for delivery in page.deliveries]
-                total += await self._session.desk().call(
-                    partial(changes.replay_each, ids=ids, counted=counted, spacing=spacing)
-                )
-                self._session.newsroom.tell_all()
-            if page.more is None:
-                return total
-            after = page.more
+
+        async def begin(ids: Sequence[UUID]) -> int:
+            work = partial(changes.replay_each, ids=ids, counted=counted, spacing=spacing)
+            begun = await self._session.desk().call(work)
+            self._session.newsroom.tell_all()
+            return begun
+
+        return await replay_pages(self, selection, None if dry_run else begin, at_once=MOST_AT_ONCE)
 
     async def prune(self, before: datetime, *, limit: int = 500) -> int:
         """As :meth:`~callback_middleware.ports.DeliveryLog.prune`: some hundreds at a time, puts in between."""

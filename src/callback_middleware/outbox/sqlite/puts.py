@@ -15,9 +15,10 @@ from callback_middleware.errors import OutboxError
 from callback_middleware.outbox.columns import microseconds
 from callback_middleware.outbox.dedupe import REMEMBERED_FOR
 from callback_middleware.outbox.gathering import Result
+from callback_middleware.outbox.records import DELIVERY_COLUMNS
 from callback_middleware.outbox.sqlite.faults import doubt, is_failure
 from callback_middleware.outbox.sqlite.room import refusal_of, refusals
-from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row, delivery_row, instant
+from callback_middleware.outbox.sqlite.rows import Row, delivery_row, instant
 from callback_middleware.outbox.sqlite.statements import Statements
 from callback_middleware.outbox.sqlite.store import Store
 from callback_middleware.outbox.sqlite.subscribing import end, subscribe, subscribed
@@ -63,7 +64,7 @@ def _put_plain(store: Store, batches: Sequence[Batch], deliveries: Sequence[Deli
         return [PutReport() for _ in batches]
     retry_id = store.retry_id
     rows = [delivery_row(delivery, retry_id(delivery.retry)) for delivery in deliveries]
-    full = refusals(store, deliveries, rows)
+    full = refusals(store, deliveries)
     if full:
         rows = [row for delivery, row in zip(deliveries, rows, strict=True) if delivery.id not in full]
     if len(rows) > MOST_ROWS:

@@ -9,15 +9,9 @@ from uuid import UUID
 
 from callback_middleware.delivery import Delivery
 from callback_middleware.errors import DeliveryNotFound
+from callback_middleware.outbox.records import DELIVERY_COLUMNS
 from callback_middleware.outbox.sqlite.reader import Policies
-from callback_middleware.outbox.sqlite.rows import (
-    DELIVERY_COLUMNS,
-    Row,
-    delivery_of,
-    instant,
-    queued_state,
-    time_at,
-)
+from callback_middleware.outbox.sqlite.rows import Row, delivery_of, instant, queued_state, time_at
 from callback_middleware.selection import Selection
 from callback_middleware.states import State
 

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, Final
 from uuid import UUID
 
-from callback_middleware.backlog import BacklogLimits, Refusal, refusal, tightest
+from callback_middleware.backlog import Refusal, refusal
 from callback_middleware.delivery import Delivery
 from callback_middleware.outbox.columns import origin_key
-from callback_middleware.outbox.sqlite.rows import DELIVERY_COLUMNS, Row
+from callback_middleware.outbox.crowding import Standing, crowded, refused
 from callback_middleware.outbox.sqlite.statements import Statements
 
 _AT_ONCE: Final = 500
 """Values that one statement names."""
 
-_STANDING: Final = "SELECT origin_key, live, accepted_at FROM origin WHERE origin_key IN (%s)"
+_STANDING: Final = "SELECT origin_key, live, accepted_at > 0 FROM origin WHERE origin_key IN (%s)"
 
-_ID: Final = itemgetter(DELIVERY_COLUMNS.index("id"))
-_KEY: Final = itemgetter(DELIVERY_COLUMNS.index("origin_key"))
+_NOTHING: Final = Standing(0, accepted=False)
 
 
-def refusals(store: Statements, deliveries: Sequence[Delivery], rows: Sequence[Row]) -> dict[UUID, Refusal]:
+def refusals(store: Statements, deliveries: Sequence[Delivery]) -> Mapping[UUID, Refusal]:
     """Which of these find no room, all of them sent at once, and why.
 
     It is one look for all, or none where everybody is known to have plenty. An id that is known needs no room.
@@ -32,43 +29,18 @@ def refusals(store: Statements, deliveries: Sequence[Delivery], rows: Sequence[R
     limits = store.limits
     if limits is None:
         return {}
-    wanted = Counter(map(_KEY, rows))
+    wanted = Counter(origin_key(delivery.origin) for delivery in deliveries)
     unsure = store.plenty.unsure(wanted)
-    crowded = _crowded(store, limits, wanted, unsure) if unsure else {}
-    if not crowded:
+    if not unsure:
         return {}
-    ids = [_ID(row) for row in rows if _KEY(row) in crowded]
-    there = {id_ for (id_,) in _read(store, "SELECT id FROM delivery WHERE id IN (%s)", ids)}
-    refused: dict[UUID, Refusal] = {}
-    for delivery, row in zip(deliveries, rows, strict=True):
-        key, id_ = _KEY(row), _ID(row)
-        if key not in crowded or id_ in there:
-            continue
-        live, accepted = crowded[key]
-        full = refusal(limits, delivery.origin, accepted=accepted, live=live)
-        if full is None:
-            there.add(id_)
-            crowded[key] = live + 1, accepted
-        else:
-            refused[delivery.id] = full
-    return refused
-
-
-def _crowded(
-    store: Statements, limits: BacklogLimits, wanted: Mapping[int, int], unsure: Collection[int]
-) -> dict[int, tuple[int, bool]]:
-    """Those of these that have no room for so many; how many are live of each, and whether it ever accepted any."""
-    known = {key: (live, accepted_at > 0) for key, live, accepted_at in _read(store, _STANDING, unsure)}
-    crowded = {}
-    for key in unsure:
-        live, accepted = known.get(key, (0, False))
-        holds = tightest(limits, accepted=accepted)
-        spare = (sys.maxsize if holds is None else holds[1]) - live - wanted[key]
-        if spare < 0:
-            crowded[key] = live, accepted
-        else:
-            store.plenty.learn(key, spare)
-    return crowded
+    standings = dict.fromkeys(unsure, _NOTHING)
+    standings.update({key: Standing(live, bool(accepted)) for key, live, accepted in _read(store, _STANDING, unsure)})
+    full = crowded(store.plenty, limits, wanted, standings)
+    if not full:
+        return {}
+    ids = [delivery.id.bytes for delivery in deliveries if origin_key(delivery.origin) in full]
+    known = {UUID(bytes=id_) for (id_,) in _read(store, "SELECT id FROM delivery WHERE id IN (%s)", ids)}
+    return refused(limits, deliveries, full, known)
 
 
 def refusal_of(store: Statements, delivery: Delivery) -> Refusal | None:

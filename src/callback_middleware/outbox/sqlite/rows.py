@@ -7,25 +7,15 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from callback_middleware.delivery import Delivery
-from callback_middleware.outbox.columns import microseconds, origin_key, pairs_of, pairs_text, tags_of, tags_text
+from callback_middleware.outbox.columns import microseconds, origin_key, pairs_text, tags_text
+from callback_middleware.outbox.records import read_delivery, read_subscription
 from callback_middleware.retry import RetryPolicy
 from callback_middleware.states import State
-from callback_middleware.subscription import Subscription, SubscriptionKey, SubscriptionVersion
+from callback_middleware.subscription import Subscription
 
 Row: TypeAlias = tuple[Any, ...]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-DELIVERY_COLUMNS: Final = (
-    *("id", "operation", "callback", "method", "url", "origin", "origin_key", "headers", "body"),
-    *("created_at", "due_at", "expires_at", "retry", "deadline", "dedupe", "tags"),
-    *("subscription_key", "subscription_owner", "generation"),
-)
-
-SUBSCRIPTION_COLUMNS: Final = (
-    *("callback", "key", "owner", "generation", "operation", "method", "url", "origin", "headers"),
-    *("created_at", "expires_at", "retry", "deadline", "tags"),
-)
 
 
 def instant(time: datetime) -> int:
@@ -39,7 +29,7 @@ def time_at(instant: int) -> datetime:
 
 
 def delivery_row(delivery: Delivery, retry: int) -> Row:
-    """The columns :data:`DELIVERY_COLUMNS`."""
+    """The columns ``DELIVERY_COLUMNS``."""
     version, expires = delivery.subscription, delivery.expires_at
     return (
         delivery.id.bytes,
@@ -65,31 +55,12 @@ def delivery_row(delivery: Delivery, retry: int) -> Row:
 
 
 def delivery_of(row: Row, retry: RetryPolicy, **changing: Any) -> Delivery:
-    """A delivery of the columns :data:`DELIVERY_COLUMNS` and what has changed since it was put."""
-    version = None if row[18] is None else SubscriptionVersion(SubscriptionKey(row[2], row[16], row[17]), row[18])
-    return Delivery(
-        id=UUID(bytes=row[0]),
-        operation=row[1],
-        callback=row[2],
-        method=row[3],
-        url=row[4],
-        origin=row[5],
-        headers=pairs_of(row[7]),
-        body=row[8],
-        created_at=time_at(row[9]),
-        due_at=changing.pop("due_at", None) or time_at(row[10]),
-        expires_at=None if row[11] is None else time_at(row[11]),
-        retry=retry,
-        deadline=timedelta(microseconds=row[13]),
-        dedupe=row[14],
-        tags=tags_of(row[15]),
-        subscription=version,
-        **changing,
-    )
+    """A delivery of the columns ``DELIVERY_COLUMNS`` and what has changed since it was put."""
+    return read_delivery(row, retry, UUID(bytes=row[0]), time_at, **changing)
 
 
 def subscription_row(subscription: Subscription, retry: int, generation: int) -> Row:
-    """The columns :data:`SUBSCRIPTION_COLUMNS`."""
+    """The columns ``SUBSCRIPTION_COLUMNS``."""
     callback, key, owner = subscription.key
     return (
         *(callback, key, owner, generation),
@@ -104,21 +75,8 @@ def subscription_row(subscription: Subscription, retry: int, generation: int) ->
 
 
 def subscription_of(row: Row, retry: RetryPolicy) -> Subscription:
-    """A subscription of the columns :data:`SUBSCRIPTION_COLUMNS`."""
-    return Subscription(
-        key=SubscriptionKey(*row[:3]),
-        generation=row[3],
-        operation=row[4],
-        method=row[5],
-        url=row[6],
-        origin=row[7],
-        headers=pairs_of(row[8]),
-        created_at=time_at(row[9]),
-        expires_at=None if row[10] is None else time_at(row[10]),
-        retry=retry,
-        deadline=timedelta(microseconds=row[12]),
-        tags=tags_of(row[13]),
-    )
+    """A subscription of the columns ``SUBSCRIPTION_COLUMNS``."""
+    return read_subscription(row, retry, time_at)
 
 
 def queued_state(leased: int) -> State:

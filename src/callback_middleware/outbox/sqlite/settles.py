@@ -7,8 +7,9 @@ from typing import Any, Final, NamedTuple, assert_never
 
 from callback_middleware.delivery import Dead, Delivered, Fence, Released, Retry, Settlement
 from callback_middleware.outbox.columns import microseconds, storable
+from callback_middleware.outbox.records import ATTEMPT_COLUMNS
 from callback_middleware.outbox.sqlite.newcomers import accept
-from callback_middleware.outbox.sqlite.outcomes import ATTEMPT_COLUMNS, attempt_row
+from callback_middleware.outbox.sqlite.outcomes import attempt_row
 from callback_middleware.outbox.sqlite.results import Ended, finish
 from callback_middleware.outbox.sqlite.rows import Row
 from callback_middleware.outbox.sqlite.store import Store

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from callback_middleware.outbox.sqlite.rows import SUBSCRIPTION_COLUMNS, subscription_of, subscription_row
+from callback_middleware.outbox.records import SUBSCRIPTION_COLUMNS
+from callback_middleware.outbox.sqlite.rows import subscription_of, subscription_row
 from callback_middleware.outbox.sqlite.statements import Statements
 from callback_middleware.outbox.taken import taken
 from callback_middleware.subscription import Subscription, SubscriptionKey
