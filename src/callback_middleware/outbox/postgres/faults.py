@@ -29,6 +29,9 @@ _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
 _CUT_OFF: Final = ("08", "57P01", "57P02", "57P05", "25P03")
 """Classes of errors after which nobody knows what the server has done: it ended the connection."""
 
+_VALUES: Final = ("21", "22", "23")
+"""Of those that are about what was asked for: a cardinality, a value, a constraint."""
+
 _PASSING: Final = ("40", "55P03", "0A000", "23514")
 """Of those that say nothing of the server: two were in each other's way, or a table has changed under a plan.
 
@@ -58,6 +61,13 @@ def is_passing(error: BaseException) -> bool:
     return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "").startswith(_PASSING)
 
 
+def is_about_values(error: Exception) -> bool:
+    """Whether something was wrong with what was to be stored, and nothing with the database."""
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(_VALUES)
+    return isinstance(error, ValueError | TypeError | OverflowError | AttributeError)
+
+
 def meaning(name: str, error: BaseException) -> OutboxError | None:
     """What an error in the middle of a statement comes to; None for one that is about what was asked for."""
     if is_passing(error):
@@ -65,7 +75,7 @@ def meaning(name: str, error: BaseException) -> OutboxError | None:
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
         if not code.startswith(_CUT_OFF):
-            return None if code.startswith(("21", "22", "23", "CM")) else out_of_reach(name, error)
+            return None if code.startswith(_VALUES) else out_of_reach(name, error)
     elif isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError):
         # A value that does not fit its parameter: nothing was sent.
         return None

@@ -48,7 +48,7 @@ async def tend(connection: Connection, schema: Schema, keep: timedelta | None) -
     except asyncpg.InsufficientPrivilegeError as error:
         logger.warning(
             "the days of the outbox are neither made nor dropped here (%s): let one of its processes connect as a user "
-            "who owns the schema %s, or run `callback-middleware migrate` every week",
+            "who owns the schema %s, or run `callback-middleware migrate` every day",
             *(error, schema.name),
         )
     await _thin_out(connection, schema, before)

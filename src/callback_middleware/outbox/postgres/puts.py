@@ -13,7 +13,7 @@ from callback_middleware.backlog import BacklogLimits, Bound, Refusal
 from callback_middleware.delivery import Delivery
 from callback_middleware.errors import OutboxError, OutboxUncertain
 from callback_middleware.outbox.gathering import Result
-from callback_middleware.outbox.postgres.faults import is_passing
+from callback_middleware.outbox.postgres.faults import is_about_values, is_passing
 from callback_middleware.outbox.postgres.line import Connection
 from callback_middleware.outbox.postgres.retries import Retries
 from callback_middleware.outbox.postgres.room import Room
@@ -63,7 +63,7 @@ class Puts:
         except OutboxError:
             raise
         except Exception as error:
-            if len(batches) > 1 and (_is_about_values(error) or is_passing(error)):
+            if len(batches) > 1 and (is_about_values(error) or is_passing(error)):
                 return await self._put_apart(connection, batches, now)
             raise
 
@@ -86,7 +86,7 @@ class Puts:
         except Exception as error:
             if is_passing(error):
                 return OutboxUncertain(f"somebody's transaction has a key of its, and is open: {error}; put it again")
-            if not _is_about_values(error):
+            if not is_about_values(error):
                 raise
             return error
         return result
@@ -141,15 +141,6 @@ def _told(told: Mapping[str, Any], batch: Batch, limits: BacklogLimits | None) -
 def _is_plain(batch: Batch) -> bool:
     special = batch.subscribe or batch.notify or batch.end
     return not special and all(one.dedupe is None and one.subscription is None for one in batch.deliveries)
-
-
-def _is_about_values(error: Exception) -> bool:
-    """Whether something was wrong with what was to be stored, and nothing with the database."""
-    import asyncpg
-
-    if isinstance(error, asyncpg.PostgresError):
-        return (error.sqlstate or "").startswith(("21", "22", "23"))
-    return isinstance(error, ValueError | TypeError | OverflowError | AttributeError)
 
 
 def _number(row: Sequence[Any]) -> int:
