@@ -161,7 +161,8 @@ class PostgresOutbox(Log):
             leased = await self._claims.lease(connection, limit, lease, per_origin, taken)
             return await self._claims.read(connection, leased)
 
-        async def give_back(_: object) -> None:
+        async def give_back() -> None:
+            # What was leased, and perhaps not read: the next claim is not to take it for what killed its worker.
             if leased.rows:
                 await office.line.run(lambda connection: self._claims.unclaim(connection, leased), seconds=PATIENCE)
                 self._changed()

@@ -83,9 +83,9 @@ class Office:
         self._next_due: float | None = None
 
     async def finish(
-        self, work: Callable[[], Awaitable[T]], *, undo: Callable[[T], Awaitable[object]] | None = None
+        self, work: Callable[[], Awaitable[T]], *, undo: Callable[[], Awaitable[object]] | None = None
     ) -> T:
-        """Do something to its end, whoever is cancelled meanwhile. What nobody waited for is undone."""
+        """Do something to its end, whoever is cancelled meanwhile. What failed, or nobody waited for, is undone."""
         call = _Call(work, undo, self._caller)
         self.line.background.spawn(call.run)
         try:
@@ -175,7 +175,7 @@ class _Call(Generic[T]):
     def __init__(
         self,
         work: Callable[[], Awaitable[T]],
-        undo: Callable[[T], Awaitable[object]] | None,
+        undo: Callable[[], Awaitable[object]] | None,
         caller: Caller,
     ) -> None:
         self.over = caller.once()
@@ -195,12 +195,12 @@ class _Call(Generic[T]):
             raise
         finally:
             self.over.set()
-        if self._abandoned:
+        if self._abandoned or self._error is not None:
             await self._take_back()
 
     def abandon(self) -> None:
         """Nobody waits any more."""
-        if self.over.is_set():
+        if self.over.is_set() and self._error is None:
             spawn(self._take_back)
         self._abandoned = True
 
@@ -213,8 +213,7 @@ class _Call(Generic[T]):
         # What cannot be taken back ends by itself: its lease does.
         with suppress(OutboxError):
             if self._undo is not None:
-                for result in self._results:
-                    await self._undo(result)
+                await self._undo()
 
 
 def _instant(seconds: float) -> int:
