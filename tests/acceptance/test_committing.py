@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from invoicing_requests import create
 
 from receivers import Receiver, receiving
 from servers import UVICORN, Server, serving
@@ -42,12 +43,6 @@ def web(environment: None) -> Iterator[Server]:
 def receiver() -> Iterator[Receiver]:
     with receiving() as receiver:
         yield receiver
-
-
-def create(web: Server, path: str, receiver: Receiver, number: str) -> httpx.Response:
-    parameters = {"callback_url": receiver.url}
-    with httpx.Client(trust_env=False, timeout=30) as client:
-        return client.post(f"{web.url}/{path}/", params=parameters, json={"id": number})
 
 
 def kept(file: Path, number: str) -> tuple[int, list[str]]:

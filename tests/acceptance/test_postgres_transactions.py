@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+from invoicing_requests import create
 
 from callback_middleware.outbox.postgres.migrating import script
 from postgres_server import DatabaseServer
@@ -55,12 +56,6 @@ def web(database: str) -> Iterator[Server]:
 def receiver() -> Iterator[Receiver]:
     with receiving() as receiver:
         yield receiver
-
-
-def create(web: Server, path: str, receiver: Receiver, number: str) -> httpx.Response:
-    parameters = {"callback_url": receiver.url}
-    with httpx.Client(trust_env=False, timeout=30) as client:
-        return client.post(f"{web.url}/{path}/", params=parameters, json={"id": number})
 
 
 def kept(url: str, number: str) -> tuple[int, list[str]]:
