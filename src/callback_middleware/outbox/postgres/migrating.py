@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -42,7 +43,7 @@ async def migrate(url: str, *, schema: str = SCHEMA) -> Sequence[str]:
         await connection.execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", f"{where.name} migrations")
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {where.name}")
         await connection.execute(_APPLIED.format(where.name))
-        missing = _missing(where, await version(connection, where))
+        missing = await _found_missing(connection, where)
         for step in missing:
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL search_path TO {where.name}, pg_temp")
@@ -59,7 +60,7 @@ async def pending(url: str, *, schema: str = SCHEMA) -> Sequence[str]:
     """The names of the steps that :func:`migrate` would apply. It changes nothing, and raises what that does."""
     where = Schema(schema)
     async with _connected(url) as connection:
-        return [step.name for step in _missing(where, await version(connection, where))]
+        return [step.name for step in await _found_missing(connection, where)]
 
 
 def script(schema: str = SCHEMA) -> str:
@@ -105,6 +106,12 @@ def check(found: int, schema: Schema, url: str) -> None:
             f"run `callback-middleware migrate{option} {shown(url)}`"
         )
     _missing(schema, found)
+
+
+async def _found_missing(connection: asyncpg.Connection, schema: Schema) -> Sequence[Step]:
+    # Files are read, and this is an event loop.
+    await asyncio.to_thread(steps)
+    return _missing(schema, await version(connection, schema))
 
 
 def _missing(schema: Schema, found: int) -> Sequence[Step]:
