@@ -11,6 +11,9 @@ from callback_middleware.outcomes import Accepted, Answer, Blocked, Outcome, Pha
 KEPT_OF_A_BODY: Final = 1024
 """Bytes."""
 
+# In ASCII, which holds even what is half a character: whatever a receiver says, its attempt is kept.
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
+
 
 def outcome_columns(outcome: Outcome) -> tuple[str, int | None, str | None, bytes | None]:
     """Its kind; an answer's status; as JSON what else it says; and the beginning of an answer's body."""
@@ -50,5 +53,4 @@ def outcome_of(kind: str, status: int | None, detail: str | None, body: bytes | 
 
 
 def _text(shown: dict[str, Any]) -> str | None:
-    # In ASCII, which holds even what is half a character: whatever a receiver says, its attempt is kept.
-    return json.dumps(shown, separators=(",", ":")) if shown else None
+    return _encode(shown) if shown else None

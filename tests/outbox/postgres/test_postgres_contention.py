@@ -119,7 +119,7 @@ class TestContention(PostgresSetting, OutboxSetting):
                 while not await connection.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
                     await anyio.lowlevel.checkpoint()
         await connection.close()
-        assert (len(leased.rows), claims) == (1, [])
+        assert (len(leased.ids), claims) == (1, [])
 
     async def test_forgetting_waits_for_nobody(
         self, outbox: PostgresOutbox, clock: VirtualClock, migrated: str
@@ -169,7 +169,7 @@ class TestContention(PostgresSetting, OutboxSetting):
         async def waits() -> bool:
             """Whether there is nothing to be done at once."""
             leased = await outbox._ask(lambda connection: outbox._claims.lease(connection, 8, LEASE, 8, {}))
-            return bool(leased.rows) or leased.next_due != 0
+            return bool(leased.ids) or leased.next_due != 0
 
         assert [await waits() for _ in range(2)] == [False, False]
         (claim,) = await self.claim(outbox, 8)

@@ -62,6 +62,8 @@ class Process(Log):
 class TwoProcesses:
     """Two connections to one database: an ``Engine`` of the model."""
 
+    blur = timedelta(minutes=1)
+
     def __init__(
         self, runner: asyncio.Runner, connections: Sequence[Any], clock: VirtualClock, limits: BacklogLimits | None
     ) -> None:

@@ -131,14 +131,15 @@ class TestPlans(PostgresSetting, OutboxSetting):
         assert (await outbox.get(plain[0].id)).created_at - now < timedelta(seconds=60)
 
     async def claim_and_settle(self, outbox: PostgresOutbox, clock: Any) -> None:
+        nobodys = await self.claim(outbox, 3)
+        assert nobodys
+        await outbox._ask(lambda connection: outbox._claims.unclaim(connection, leased(nobodys)))
         verdicts: list[Verdict] = [Delivered(), Retry(timedelta(), "busy"), Released(), Dead("gone", gone=True)]
         for verdict in verdicts:
             claims = await self.claim(outbox, 3)
             assert await outbox.extend(claims, timedelta(seconds=30))
             said = [Settlement(one.fence, verdict, self.attempt(one, clock.now())) for one in claims]
             assert await outbox.settle(said) == {one.fence for one in claims}
-        claims = await self.claim(outbox, 3)
-        await outbox._ask(lambda connection: outbox._claims.unclaim(connection, leased(claims)))
 
     async def bury_a_suspect(self, outbox: PostgresOutbox, clock: Any) -> None:
         suspect = self.delivery(clock, origin="https://suspect.example:443")
@@ -153,4 +154,4 @@ class TestPlans(PostgresSetting, OutboxSetting):
 
 
 def leased(claims: Sequence[Claim]) -> Leased:
-    return Leased([{"id": one.fence.delivery, "fence": one.fence.number} for one in claims])
+    return Leased([one.fence.delivery for one in claims], [one.fence.number for one in claims])

@@ -66,6 +66,24 @@ class TestPuts(PostgresSetting, OutboxSetting):
         # The connection is as good as before.
         assert (await outbox.put(Batch([self.delivery(clock)]))).stored
 
+    async def test_each_of_a_burst_keeps_what_only_it_says(self, outbox: PostgresOutbox, clock: VirtualClock) -> None:
+        """What all say is told once. The first and the last alike, in case these alone were compared."""
+        every = [
+            self.delivery(clock, url=url, tags=tags, body=body, expires_at=expires)
+            for url, tags, body, expires in [
+                ("https://here.example/1", {}, b"1", None),
+                ("https://here.example/2", {"tenant": "1"}, None, clock.now() + timedelta(days=1)),
+                ("https://here.example/1", {}, b"1", None),
+            ]
+        ]
+
+        await self.put(outbox, *every)
+
+        kept = [await outbox.get(one.id) for one in every]
+        assert [(one.url, one.tags, one.body, one.expires_at) for one in kept] == [
+            (one.url, one.tags, one.body, one.expires_at) for one in every
+        ]
+
     async def test_one_that_cannot_be_stored_and_is_put_alone_is_told_so(
         self, outbox: PostgresOutbox, clock: VirtualClock
     ) -> None:

@@ -36,6 +36,8 @@ KEYS = {origin_key(origin): origin for origin in ORIGINS}
 class TwoStores:
     """Two open files on one path: an ``Engine`` of the model."""
 
+    blur = timedelta()
+
     def __init__(self, clock: VirtualClock, limits: BacklogLimits | None) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="model")
         self.path = Path(self.folder.name) / "callbacks.db"

@@ -163,7 +163,7 @@ class PostgresOutbox(Log):
 
         async def give_back() -> None:
             # What was leased, and perhaps not read: the next claim is not to take it for what killed its worker.
-            if leased.rows:
+            if leased.ids:
                 await office.line.run(lambda connection: self._claims.unclaim(connection, leased), seconds=PATIENCE)
                 self._changed()
 

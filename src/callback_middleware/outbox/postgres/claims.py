@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any, Final, NamedTuple
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from callback_middleware.backlog import BacklogLimits, is_newcomer
@@ -36,19 +36,20 @@ class Leased(NamedTuple):
     """What one call leased, before it is read.
 
     Attributes:
-        rows: As the function ``claim`` returns them.
+        ids: In the order in which they were chosen.
+        fences: The number of the fence of each.
+        counts: Of each the attempts, the run, why the last attempt failed, and whether its receiver is a newcomer.
+        ends: When the leases end, by the database's clock.
         next_due: Seconds until something that is not due comes due; None for nothing.
         ahead: What this process' clock is ahead of the database's, by which all times in it are told.
     """
 
-    rows: Sequence[Any] = ()
+    ids: Sequence[UUID] = ()
+    fences: Sequence[int] = ()
+    counts: Sequence[tuple[int, int, str, bool]] = ()
+    ends: datetime | None = None
     next_due: float | None = None
     ahead: timedelta = timedelta()
-
-    @property
-    def fences(self) -> tuple[Sequence[UUID], Sequence[int]]:
-        """Ids, and the number of the fence of each."""
-        return [row["id"] for row in self.rows], [row["fence"] for row in self.rows]
 
 
 class Claims:
@@ -74,24 +75,21 @@ class Claims:
     ) -> Leased:
         """Lease what is due, in one call of the database."""
         out = dict(sorted((origin_key(origin), count) for origin, count in busy.items()))
-        rows = await connection.fetch(
+        (row,) = await connection.fetch(
             self._schema.claim,
             *(min(limit, MOST_CLAIMED), lease, per_origin, list(out), list(out.values())),
             *(self._welcoming, self._cursor, SUSPICIONS, KILLED_ITS_WORKER.reason),
         )
-        leased, next_due, reached = [], None, None
-        for row in rows:
-            if row["killed"]:
-                logger.error("delivery %s is dead: it %s %d times", row["id"], KILLED_ITS_WORKER.reason, SUSPICIONS)
-            elif row["id"] is None:
-                next_due = None if row["later"] is None else row["later"] / 1_000_000
-                reached = row["origin_key"]
-            else:
-                leased.append(row)
-        if not leased:
-            return Leased((), 0.0 if reached is not None and self._goes_on(reached) else next_due)
-        self._cursor, self._passed = leased[-1]["origin_key"], 0
-        return Leased(leased, next_due, self._clock.now() - (leased[0]["due_at"] - lease))
+        for id_ in row["buried"] or ():
+            logger.error("delivery %s is dead: it %s %d times", id_, KILLED_ITS_WORKER.reason, SUSPICIONS)
+        next_due = None if row["later"] is None else row["later"] / 1_000_000
+        reached = row["reached"]
+        if row["ids"] is None:
+            return Leased(next_due=0.0 if reached is not None and self._goes_on(reached) else next_due)
+        self._cursor, self._passed = reached, 0
+        counts = list(zip(row["made"], row["runs"], row["reasons"], row["newcomers"], strict=True))
+        ahead = self._clock.now() - (row["ends"] - lease)
+        return Leased(row["ids"], row["fences"], counts, row["ends"], next_due, ahead)
 
     def _goes_on(self, reached: int) -> bool:
         """Begin the next claim where this one ended, because so many had no room; until all were passed once."""
@@ -103,36 +101,36 @@ class Claims:
 
     async def read(self, connection: Connection, leased: Leased) -> Sequence[Claim]:
         """The claims, whole and in their order."""
-        if not leased.rows:
+        ids = leased.ids
+        if not ids:
             return ()
-        ids, _ = leased.fences
         asked = {row[0]: row for row in await connection.fetch(self._schema.read, ids, min(ids), max(ids))}
         policies = await self._retries.policies(connection, {row[12] for row in asked.values()})
         claims = []
-        for row in leased.rows:
-            what = asked.get(row["id"])
+        for id_, fence, (attempts, run, reason, newcomer) in zip(ids, leased.fences, leased.counts, strict=True):
+            what = asked.get(id_)
             if what is None or what[12] not in policies:
                 # It stays leased, is claimed again, and ends as any that nobody can deliver.
-                logger.error("delivery %s cannot be sent: what was asked for is not there any more", row["id"])
+                logger.error("delivery %s cannot be sent: what was asked for is not there any more", id_)
                 continue
             delivery = delivery_of(
                 what,
                 policies[what[12]],
                 state=State.SENDING,
-                due_at=row["due_at"],
-                attempts=row["attempts"],
-                run=row["run"],
-                reason=row["reason"],
+                due_at=leased.ends,
+                attempts=attempts,
+                run=run,
+                reason=reason,
             )
             if delivery.expires_at is not None:
                 # Whoever attempts it looks at its own clock, which may be off by hours.
                 delivery = replace(delivery, expires_at=delivery.expires_at + leased.ahead)
-            claims.append(Claim(Fence(row["id"], row["fence"]), delivery, row["newcomer"]))
+            claims.append(Claim(Fence(id_, fence), delivery, newcomer))
         return claims
 
     async def unclaim(self, connection: Connection, leased: Leased) -> None:
         """Take back claims that reached nobody."""
-        await connection.execute(self._schema.unclaim, *leased.fences)
+        await connection.execute(self._schema.unclaim, leased.ids, leased.fences)
 
     async def extend(self, connection: Connection, claims: Sequence[Claim], lease: timedelta) -> frozenset[Fence]:
         """Lease afresh what these claims still own."""

@@ -17,7 +17,7 @@ from callback_middleware.outbox.postgres.faults import is_about_values, is_passi
 from callback_middleware.outbox.postgres.line import Connection
 from callback_middleware.outbox.postgres.retries import Retries
 from callback_middleware.outbox.postgres.room import Room
-from callback_middleware.outbox.postgres.rows import batches_text, plain_row
+from callback_middleware.outbox.postgres.rows import as_columns, batches_text, plain_row
 from callback_middleware.outbox.postgres.schema import Schema
 from callback_middleware.outbox.taken import taken
 from callback_middleware.ports import Batch, PutReport
@@ -103,7 +103,7 @@ class Puts:
         if rows:
             # In one order everywhere: of two that put the same ids, none waits for the other.
             rows.sort(key=_number)
-            stored = await connection.fetch(self._schema.put, *zip(*rows, strict=True), now)
+            stored = await connection.fetch(self._schema.put, *as_columns(rows), now)
             new.update(record[0] for record in stored)
         if len(new) == len(deliveries):
             return [PutReport([delivery.id for delivery in batch.deliveries]) for batch in batches]

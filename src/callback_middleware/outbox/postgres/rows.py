@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -29,8 +29,7 @@ PLAIN_COLUMNS: Final = (
     *("id", "operation", "callback", "method", "url", "origin", "origin_key", "headers", "body"),
     *("created_at", "due_at", "expires_at", "retry", "deadline", "tags"),
 )
-"""Of a delivery that was sent at once and has no dedupe key. Columns of nulls would not be free: asyncpg looks through
-every value."""
+"""Of a delivery that was sent at once and has no dedupe key."""
 
 PLAIN_TYPES: Final = (
     *("uuid", "text", "text", "text", "text", "text", "bigint", "text", "bytea"),
@@ -57,6 +56,18 @@ def plain_row(delivery: Delivery, retry: int) -> Row:
         microseconds(delivery.deadline),
         tags_text(delivery.tags),
     )
+
+
+def as_columns(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
+    """The columns of rows; where all values are the same, one of them, which the function ``spread`` spreads.
+
+    asyncpg looks at every element that it sends, and most columns of a burst say the same in every row: what one route
+    has sent has one callback, one method, one deadline. Ids, which differ, stand in the first column.
+    """
+    ids, *others = zip(*rows, strict=True)
+    yield ids
+    for column in others:
+        yield column[:1] if column[0] == column[-1] and column.count(column[0]) == len(column) else column
 
 
 def delivery_of(row: Record, retry: RetryPolicy, **changing: Any) -> Delivery:

@@ -68,9 +68,9 @@ def _columns(names: Sequence[str]) -> str:
 
 
 def _put() -> str:
-    """Stores plain deliveries, and queues those that are new. The columns as arrays, and the process' own time."""
+    """Stores plain deliveries, and queues those that are new. Columns of ``as_columns``, and the process' own time."""
     columns = _columns(PLAIN_COLUMNS)
-    given = _columns([f"${number}::{kind}[]" for number, kind in enumerate(PLAIN_TYPES, 1)])
+    given = _columns([f"~spread(${number}::{kind}[], cardinality($1))" for number, kind in enumerate(PLAIN_TYPES, 1)])
     taken = _columns([f"{name} + skew" if name in _SHIFTED else name for name in PLAIN_COLUMNS])
     return (
         f"WITH stored AS (INSERT INTO ~delivery ({columns}) SELECT {taken} FROM unnest({given}) AS given({columns}), "  # noqa: S608 - names of ours
@@ -95,7 +95,7 @@ _STATEMENTS: Final = {
     "WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2 AND $3",
     "unclaim": "SELECT ~unclaim($1, $2)",
     "extend": "SELECT id, fence FROM ~extend($1, $2, $3)",
-    "settle": f"SELECT id, fence, freed FROM ~settle({_columns([f'${number}' for number in range(1, 17)])})",  # noqa: S608
+    "settle": f"SELECT * FROM ~settle({_columns([f'${number}' for number in range(1, 17)])})",  # noqa: S608
     "cancel": "SELECT ~cancel($1)",
     "replay": "SELECT origin_key, begun FROM ~replay($1, $2, $3, $4)",
     "prune": "SELECT ~prune($1, $2)",

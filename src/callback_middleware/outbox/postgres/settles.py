@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, assert_never
 from callback_middleware.delivery import Dead, Delivered, Fence, Released, Retry, Settlement
 from callback_middleware.outbox.columns import microseconds
 from callback_middleware.outbox.postgres.line import Connection
-from callback_middleware.outbox.postgres.rows import attempt_row, text_of
+from callback_middleware.outbox.postgres.rows import as_columns, attempt_row, text_of
 from callback_middleware.outbox.postgres.schema import Schema
 from callback_middleware.outbox.records import ATTEMPT_COLUMNS
 
@@ -32,16 +32,23 @@ async def settle(connection: Connection, schema: Schema, settlements: Sequence[S
         settlements: What became of them.
         now: By the clock that attempts were timed by.
     """
-    columns = zip(*map(_row, settlements), strict=True)
-    rows = await connection.fetch(schema.settle, *map(_unless_empty, columns), now)
-    applied = frozenset(Fence(row["id"], row["fence"]) for row in rows)
+    # Of a fence that is told twice the first counts. In one order everywhere: see the function.
+    once = {one.fence: one for one in reversed(settlements)}
+    rows = sorted(map(_row, once.values()), key=_number)
+    (row,) = await connection.fetch(schema.settle, *as_columns(rows), now)
+    ids = row["applied_ids"]
+    applied = frozenset(once if ids is None else map(Fence, ids, row["applied_fences"]))
     dues = [
         one.verdict.after for one in settlements if isinstance(one.verdict, Retry | Released) and one.fence in applied
     ]
-    if any(row["freed"] for row in rows):
-        # One suspect that is settled lets the next one go; and one of a newcomer's.
+    if row["freed"]:
         dues.append(timedelta())
     return Settled(applied, min(dues, default=None))
+
+
+def _number(row: tuple[Any, ...]) -> int:
+    # In the order of the ids themselves, which are compared in Python.
+    return row[0].int  # type: ignore[no-any-return]
 
 
 def _row(settlement: Settlement) -> tuple[Any, ...]:
@@ -65,8 +72,3 @@ def _verdict(settlement: Settlement) -> tuple[str, int | None, str | None, bool 
             return "released", microseconds(after), None, None
         case _:
             assert_never(settlement.verdict)
-
-
-def _unless_empty(column: Sequence[Any]) -> Sequence[Any]:
-    """A column; none of it where it says nothing: every element costs on its way, and most columns are empty."""
-    return column if any(value is not None for value in column) else ()

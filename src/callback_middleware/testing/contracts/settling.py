@@ -205,6 +205,33 @@ class SettleContract(OutboxSetting):
         assert (await outbox.get(claim.delivery.id)).attempts == 1
         assert list(await outbox.attempts(claim.delivery.id)) == [attempt]
 
+    async def test_of_what_is_told_twice_in_one_call_the_first_counts(
+        self, outbox: Engine, clock: VirtualClock
+    ) -> None:
+        await self.put(outbox, *(self.delivery(clock) for _ in range(2)))
+        claims = await self.claim(outbox)
+        delivered = [Settlement(claim.fence, Delivered(), self.attempt(claim, clock.now())) for claim in claims]
+        failed = [Settlement(claim.fence, Retry(timedelta(), "was down")) for claim in claims]
+
+        applied = await outbox.settle([delivered[0], failed[1], failed[0], delivered[1]])
+
+        assert applied == {claim.fence for claim in claims}
+        states = [(await outbox.get(claim.delivery.id)).state for claim in claims]
+        assert states == [State.DELIVERED, State.PENDING]
+
+    async def test_some_are_settled_where_others_were_claimed_again(self, outbox: Engine, clock: VirtualClock) -> None:
+        await self.put(outbox, self.delivery(clock))
+        stalled = await self.claim_one(outbox)
+        await self.let_pass(outbox, clock, LEASE * 2)
+        successor = await self.claim_one(outbox)
+        await self.put(outbox, self.delivery(clock))
+        claim = await self.claim_one(outbox)
+
+        applied = await outbox.settle([Settlement(one.fence, Delivered()) for one in (stalled, claim)])
+
+        assert applied == {claim.fence}
+        assert (await outbox.get(successor.delivery.id)).state is State.SENDING
+
     async def test_a_retry_without_a_wait_is_due_at_once(self, outbox: Engine, clock: VirtualClock) -> None:
         await self.put(outbox, self.delivery(clock))
         claim = await self.claim_one(outbox)

@@ -8,6 +8,10 @@ CREATE FUNCTION skew(told timestamptz) RETURNS interval LANGUAGE sql STABLE PARA
   SELECT extract(epoch FROM instant() - told)::double precision * interval '1 second';
 END;
 
+-- A column of so many rows, of which one value is told where all are the same: every one costs on its way.
+CREATE FUNCTION spread(values_ anyarray, rows_ integer) RETURNS anyarray LANGUAGE sql IMMUTABLE PARALLEL SAFE
+  AS 'SELECT CASE cardinality($1) WHEN 1 THEN array_fill($1[1], ARRAY[$2]) ELSE $1 END';
+
 -- What keys are compared by: a client chooses them, and an index takes no text of any length.
 CREATE FUNCTION digest(VARIADIC parts text[]) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
   AS $$SELECT sha256(convert_to(to_json(parts)::text, 'UTF8'))$$;

@@ -1,63 +1,81 @@
 -- Settling: each applies only while its fence holds; the attempt of one that does not is kept all the same.
 --
--- Arrays of one length, or empty where they would say nothing: each is looked at element by element on its way. What
--- has no outcome was not attempted.
+-- Arrays of one length, or with the one value that all have (`spread`). Every fence once, in the order of ids: they are taken in it, so that of two who settle the same none waits for the other.
+-- What has no outcome was not attempted. Which have applied, or null for all of them; and whether somebody may claim
+-- something now that nobody could before.
 CREATE FUNCTION settle(ids uuid[], fences bigint[], verdicts text[], afters bigint[], reasons text[], gone boolean[],
   runs integer[], numbers integer[], started timestamptz[], durations bigint[], outcomes text[], statuses integer[],
-  details text[], bodies bytea[], mismatches text[], told timestamptz)
-RETURNS TABLE (id uuid, fence bigint, freed boolean)
+  details text[], bodies bytea[], mismatches text[], told timestamptz,
+  OUT applied_ids uuid[], OUT applied_fences bigint[], OUT freed boolean)
 LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   now_ constant timestamptz := instant();
-  held_ids uuid[];
-  held_fences bigint[];
-  held_freed boolean[];
+  skew constant interval := skew(told);
+  rows_ constant integer := cardinality(ids);
+  whole boolean;
+  origins bigint[];
   accepting bigint[];
+  new_ bigint[];
+  old bigint[];
+  asked uuid[];
   leaving uuid[];
 BEGIN
-  WITH given AS (
-    SELECT DISTINCT ON (g.id, g.fence) g.id, g.fence, g.verdict, coalesce(g.after_, 0) AS after_,
-      coalesce(g.reason, '') AS reason, g.gone, g.outcome IS NOT NULL AS attempted
-    FROM unnest(ids, fences, verdicts, afters, reasons, gone, outcomes) WITH ORDINALITY
-      g(id, fence, verdict, after_, reason, gone, outcome, place)
-    ORDER BY g.id, g.fence, g.place
-  ), held AS MATERIALIZED (
-    SELECT q.id, q.fence, q.run, q.origin_key, q.claims, q.attempts, g.verdict, g.after_, g.reason, g.gone, g.attempted,
-      q.attempts + g.attempted::integer AS made
-    FROM queue q JOIN given g ON g.id = q.id AND g.fence = q.fence
-    WHERE q.id = ANY (ids) AND q.leased ORDER BY q.id FOR UPDATE OF q
+  WITH given AS NOT MATERIALIZED (
+    SELECT g.id, g.fence, g.verdict, coalesce(g.after_, 0) AS after_, coalesce(g.reason, '') AS reason, g.gone,
+      (g.outcome IS NOT NULL)::integer AS made
+    FROM unnest(ids, spread(fences, rows_), spread(verdicts, rows_), spread(afters, rows_), spread(reasons, rows_),
+        spread(gone, rows_), spread(outcomes, rows_))
+      g(id, fence, verdict, after_, reason, gone, outcome)
   ), ended AS (
-    DELETE FROM queue q USING held h WHERE q.id = h.id AND h.verdict IN ('delivered', 'dead')
+    DELETE FROM queue q USING given g
+    WHERE q.id = g.id AND q.fence = g.fence AND q.leased AND g.verdict IN ('delivered', 'dead')
+    RETURNING q.id, q.fence, q.run, q.origin_key, q.claims - q.attempts > 1 AS suspect, q.attempts + g.made AS attempts,
+      g.verdict, g.reason, g.gone
   ), told AS (
     INSERT INTO result (delivery, run, state, ended_at, attempts, fence, reason)
-    SELECT h.id, h.run, h.verdict, now_, h.made, h.fence, h.reason FROM held h WHERE h.verdict IN ('delivered', 'dead')
+    SELECT e.id, e.run, e.verdict, now_, e.attempts, e.fence, e.reason FROM ended e
   ), waiting AS (
     UPDATE queue q SET leased = false, due_at = now_ + h.after_ * interval '1 microsecond', ready = h.after_ <= 0,
-      attempts = h.made, reason = CASE h.verdict WHEN 'retry' THEN h.reason ELSE q.reason END,
-      claims = w.claims, suspect = w.claims > h.made
-    FROM held h, LATERAL (
-      SELECT CASE WHEN h.attempted THEN h.made WHEN h.verdict = 'released' THEN h.claims - 1 ELSE h.claims END AS claims
-    ) w
-    WHERE q.id = h.id AND h.verdict IN ('retry', 'released')
+      attempts = h.attempted, claims = h.claimed, suspect = h.claimed > h.attempted,
+      reason = CASE h.verdict WHEN 'retry' THEN h.reason ELSE q.reason END
+    FROM (
+      -- While its fence holds nobody counts anything of it.
+      SELECT g.id, g.fence, g.verdict, g.after_, g.reason, w.claims - w.attempts > 1 AS suspect,
+        w.attempts + g.made AS attempted,
+        CASE WHEN g.made = 1 THEN w.attempts + 1 WHEN g.verdict = 'released' THEN w.claims - 1 ELSE w.claims END
+          AS claimed
+      FROM given g JOIN queue w ON w.id = g.id AND w.fence = g.fence WHERE g.verdict IN ('retry', 'released')
+    ) h
+    WHERE q.id = h.id AND q.fence = h.fence AND q.leased
+    RETURNING q.id, q.fence, q.origin_key, h.suspect
+  ), held AS (
+    SELECT e.id, e.fence, e.origin_key, e.suspect, e.verdict, e.gone FROM ended e
+    UNION ALL
+    SELECT w.id, w.fence, w.origin_key, w.suspect, NULL, NULL FROM waiting w
   )
-  SELECT array_agg(h.id), array_agg(h.fence),
-    -- One suspect that is settled lets the next one go; and one of a newcomer's.
-    array_agg(h.claims - h.attempts > 1 OR EXISTS (
-      SELECT FROM origin o WHERE o.origin_key = h.origin_key AND o.asked = h.id)),
+  SELECT array_agg(h.id), array_agg(h.fence), coalesce(bool_or(h.suspect), false), array_agg(DISTINCT h.origin_key),
     array_agg(DISTINCT h.origin_key) FILTER (WHERE h.verdict = 'delivered'),
     array_agg(h.id) FILTER (WHERE h.gone AND h.verdict = 'dead')
-  INTO held_ids, held_fences, held_freed, accepting, leaving FROM held h;
+  INTO applied_ids, applied_fences, freed, origins, accepting, leaving FROM held h;
+  whole := coalesce(cardinality(applied_ids), 0) = rows_;
 
-  IF accepting IS NOT NULL THEN
-    INSERT INTO origin AS o (origin_key, accepted_at)
-    SELECT key, now_ FROM unnest(accepting) key
-    WHERE NOT EXISTS (SELECT FROM origin WHERE origin_key = key AND accepted_at IS NOT NULL) ORDER BY key
+  -- One suspect that is settled lets the next one go (above); and one of a newcomer's. That a receiver accepts is
+  -- written down when it is news, or was so a minute ago: a row for each receiver in each call would be one more to
+  -- write for nearly every delivery.
+  SELECT array_agg(k.key) FILTER (WHERE o.accepted_at IS NULL AND k.key = ANY (accepting)),
+    array_agg(k.key) FILTER (WHERE o.accepted_at < now_ - interval '1 minute' AND k.key = ANY (accepting)),
+    array_agg(o.asked) FILTER (WHERE o.asked IS NOT NULL)
+  INTO new_, old, asked FROM unnest(origins) k(key) LEFT JOIN origin o ON o.origin_key = k.key;
+  freed := freed OR coalesce(asked && applied_ids, false);
+  IF new_ IS NOT NULL THEN
+    INSERT INTO origin AS o (origin_key, accepted_at) SELECT key, now_ FROM unnest(new_) key ORDER BY key
     ON CONFLICT (origin_key) DO UPDATE SET accepted_at = excluded.accepted_at, asked = NULL;
-    -- Of those that have accepted before, whoever is first writes it down: workers do not wait for each other here.
+  END IF;
+  IF old IS NOT NULL THEN
+    -- Whoever is first writes it down: workers do not wait for each other here.
     UPDATE origin o SET accepted_at = now_
-    FROM (SELECT f.origin_key FROM origin f WHERE f.origin_key = ANY (accepting) AND f.accepted_at < now_
-      FOR UPDATE SKIP LOCKED) free
+    FROM (SELECT f.origin_key FROM origin f WHERE f.origin_key = ANY (old) FOR UPDATE SKIP LOCKED) free
     WHERE o.origin_key = free.origin_key;
   END IF;
 
@@ -74,15 +92,22 @@ BEGIN
 
   -- One attempt for each fence, however often it is told, of deliveries that are not forgotten.
   INSERT INTO attempt (delivery, fence, run, number, started_at, duration, outcome, status, detail, body, mismatch)
-  SELECT a.id, a.fence, a.run, a.number, a.started + skew(told), a.duration, a.outcome, a.status, a.detail, a.body,
-    a.mismatch
-  FROM unnest(ids, fences, runs, numbers, started, durations, outcomes, statuses, details, bodies, mismatches)
+  SELECT a.id, a.fence, a.run, a.number, a.started + skew, a.duration, a.outcome, a.status, a.detail, a.body, a.mismatch
+  FROM unnest(ids, spread(fences, rows_), spread(runs, rows_), spread(numbers, rows_), spread(started, rows_),
+      spread(durations, rows_), spread(outcomes, rows_), spread(statuses, rows_), spread(details, rows_),
+      spread(bodies, rows_), spread(mismatches, rows_))
     a(id, fence, run, number, started, duration, outcome, status, detail, body, mismatch)
-  WHERE a.outcome IS NOT NULL AND (a.id = ANY (held_ids) OR EXISTS (SELECT FROM delivery d WHERE d.id = a.id))
-  ORDER BY a.id, a.fence
+  WHERE a.outcome IS NOT NULL
+    AND (whole OR a.id = ANY (applied_ids) OR EXISTS (SELECT FROM delivery d WHERE d.id = a.id))
   ON CONFLICT (delivery, fence) DO NOTHING;
 
-  RETURN QUERY SELECT * FROM unnest(held_ids, held_fences, held_freed);
+  IF whole THEN
+    applied_ids := NULL;
+    applied_fences := NULL;
+  ELSE
+    applied_ids := coalesce(applied_ids, '{}');
+    applied_fences := coalesce(applied_fences, '{}');
+  END IF;
 END $$;
 
 -- Never attempt a delivery again, unless it is replayed. Whether it was queued.
@@ -143,14 +168,15 @@ BEGIN
   DELETE FROM subscription WHERE digest IN (
     SELECT s.digest FROM subscription s WHERE (s.ended_at < before OR s.expires_at < least(before, now_))
     AND NOT EXISTS (SELECT FROM delivery d WHERE d.subscription = s.digest) LIMIT 500 FOR UPDATE OF s SKIP LOCKED);
-  -- One that never accepted anything, and has nothing queued, is as good as unknown. Some are looked at, from anywhere
+  -- One that never accepted anything, or nothing since then (it was written a minute before that at worst), and has
+  -- nothing queued, is as good as unknown. Some are looked at, from anywhere
   -- on: in time all are. Twice, because until it is locked a claim may ask it for something.
   unknown := ARRAY(
     SELECT o.origin_key FROM (
       (SELECT * FROM origin WHERE origin_key >= anywhere ORDER BY origin_key LIMIT 5000)
       UNION ALL (SELECT * FROM origin WHERE origin_key < anywhere ORDER BY origin_key LIMIT 5000)
     ) few JOIN origin o ON o.origin_key = few.origin_key
-    WHERE (o.accepted_at IS NULL OR o.accepted_at < before) AND live(o.origin_key, 1) = 0 LIMIT 500
+    WHERE (o.accepted_at IS NULL OR o.accepted_at < before - interval '1 minute') AND live(o.origin_key, 1) = 0 LIMIT 500
     FOR UPDATE OF o SKIP LOCKED);
   DELETE FROM origin WHERE origin_key = ANY (unknown) AND live(origin_key, 1) = 0;
   RETURN cardinality(old);
