@@ -15,6 +15,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import psycopg
+import pytest
 
 from lacking import lacking
 from postgres_server import DatabaseServer
@@ -41,7 +42,11 @@ max_client_conn = 200
 log_connections = 0
 log_disconnections = 0
 server_idle_timeout = 1
+{more}
 """
+
+PREPARING: Final = (1, 21)
+"""The first version that has what a client prepared on each connection that it hands to it. Others know no setting."""
 
 
 def pooled(url: str, pooler: int) -> str:
@@ -52,16 +57,22 @@ def pooled(url: str, pooler: int) -> str:
 
 
 @contextmanager
-def pgbouncer(server: DatabaseServer, *, connections: int = 2) -> Iterator[int]:
+def pgbouncer(server: DatabaseServer, *, connections: int = 2, prepares: bool = False) -> Iterator[int]:
     """One in front of a server, and its port. Where there is none, the test is skipped, or fails if nothing may be.
 
     Args:
         server: Whose connections it hands out.
         connections: How many of them to each database.
+        prepares: Whether what a client has prepared follows it from connection to connection. An older one cannot:
+            the test is skipped, wherever it runs.
     """
     program = shutil.which("pgbouncer", path=FOLDERS)
     if program is None:
         lacking("there is no PgBouncer on this machine: apt-get install pgbouncer (it need not be started)")
+    version = _version(program)
+    if prepares and version < PREPARING:
+        # No lack that installing the package mends: a distribution has the one that it has.
+        pytest.skip(f"PgBouncer {'.'.join(map(str, version))} hands on nothing that is prepared; 1.21 does")
     with tempfile.TemporaryDirectory(prefix="callbacks-pgbouncer-") as folder:
         listen = _free_port()
         parts = urlsplit(server.url())
@@ -74,6 +85,7 @@ def pgbouncer(server: DatabaseServer, *, connections: int = 2) -> Iterator[int]:
                 password=f" password='{unquote(parts.password)}'" if parts.password else "",
                 listen=listen,
                 connections=connections,
+                more=f"max_prepared_statements = {100 if prepares else 0}" if version >= PREPARING else "",
             )
         )
         # It refuses root, as the server does.
@@ -89,6 +101,11 @@ def pgbouncer(server: DatabaseServer, *, connections: int = 2) -> Iterator[int]:
             finally:
                 process.kill()
                 process.communicate()
+
+
+def _version(program: str) -> tuple[int, ...]:
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout  # noqa: S603 - likewise
+    return tuple(map(int, said.split()[1].split(".")[:2]))
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str) -> None:

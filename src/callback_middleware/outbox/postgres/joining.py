@@ -16,7 +16,7 @@ from typing import Final
 from uuid import UUID
 
 from callback_middleware.backlog import BacklogLimits
-from callback_middleware.errors import ConfigurationError, OutboxUnavailable
+from callback_middleware.errors import ConfigurationError, OutboxUnavailable, OutboxUncertain
 from callback_middleware.outbox.postgres.fates import Transaction
 from callback_middleware.outbox.postgres.guests import KINDS, AnotherDatabase, Kind, cause_of, code_of, kind_of
 from callback_middleware.outbox.postgres.line import Connection, Line
@@ -98,6 +98,9 @@ class Joining:
         Args:
             batch: What is to be stored.
             ask: Does something on a connection of the outbox' own.
+
+        Raises:
+            OutboxUnavailable: The database does not say.
         """
         policies = _policies(batch)
 
@@ -106,7 +109,11 @@ class Joining:
             await self._retries.ids(connection, policies)
 
         if self.identity is None or not self._retries.know(policies):
-            await ask(work)
+            try:
+                await ask(work)
+            except OutboxUncertain as error:
+                # What was asked may have been done, and be done again; of the batch nothing was.
+                raise OutboxUnavailable(*error.args) from error
 
     def learn_alone(self, batch: Batch, line: Line) -> None:
         """As :meth:`learn`, while this thread waits, whatever runs in it. Uses nothing of the line but its address."""
