@@ -68,16 +68,20 @@ def _columns(names: Sequence[str]) -> str:
 
 
 def _put() -> str:
-    """Stores plain deliveries, and queues those that are new. Columns of ``as_columns``, and the process' own time."""
+    """Stores plain deliveries, and queues those that are new: their ids, or null if all are.
+
+    Columns of ``as_columns``, and the process' own time.
+    """
     columns = _columns(PLAIN_COLUMNS)
     given = _columns([f"~spread(${number}::{kind}[], cardinality($1))" for number, kind in enumerate(PLAIN_TYPES, 1)])
     taken = _columns([f"{name} + skew" if name in _SHIFTED else name for name in PLAIN_COLUMNS])
     return (
         f"WITH stored AS (INSERT INTO ~delivery ({columns}) SELECT {taken} FROM unnest({given}) AS given({columns}), "  # noqa: S608 - names of ours
         f"(SELECT ~skew(${len(PLAIN_COLUMNS) + 1}::timestamptz) AS skew) AS clock "
-        "ON CONFLICT (id) DO NOTHING RETURNING id, origin_key, created_at, due_at) "
-        "INSERT INTO ~queue (id, origin_key, due_at, ready) "
-        "SELECT id, origin_key, due_at, due_at <= greatest(created_at, ~instant()) FROM stored RETURNING id"
+        "ON CONFLICT (id) DO NOTHING RETURNING id, origin_key, created_at, due_at), "
+        "queued AS (INSERT INTO ~queue (id, origin_key, due_at, ready) "
+        "SELECT id, origin_key, due_at, due_at <= greatest(created_at, ~instant()) FROM stored RETURNING id) "
+        "SELECT nullif(coalesce(array_agg(id), '{}'), $1) FROM queued"
     )
 
 
