@@ -34,8 +34,8 @@ CREATE FUNCTION claim(most integer, lease interval, per_origin integer, busy_ori
   welcoming boolean, after_ bigint, suspicions integer, reason_ text,
   OUT ids uuid[], OUT fences bigint[], OUT made integer[], OUT runs integer[], OUT reasons text[], OUT newcomers boolean[],
   OUT ends timestamptz, OUT reached bigint, OUT later bigint, OUT buried uuid[])
-LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET plan_cache_mode = force_generic_plan
-  SET lock_timeout = '5s' AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET enable_hashjoin = off
+  SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan SET lock_timeout = '5s' AS $$
 #variable_conflict use_column
 DECLARE
   now_ constant timestamptz := instant();
@@ -122,12 +122,11 @@ BEGIN
       SELECT array_agg(t.origin_key), array_agg(t.id) INTO visited, visited_first FROM turn t
       WHERE NOT wrapped OR t.origin_key <= after_;
       IF visited IS NOT NULL THEN
-        SELECT keys || coalesce(array_agg(r.key ORDER BY r.place), '{}'),
-          firsts || coalesce(array_agg(visited_first[r.place] ORDER BY r.place), '{}'),
-          spare || coalesce(array_agg(r.room ORDER BY r.place), '{}'),
-          news || coalesce(array_agg(r.newcomer ORDER BY r.place), '{}')
-        INTO keys, firsts, spare, news
-        FROM rooms(visited, per_origin, welcoming, busy_origins, busy_counts) r WHERE r.room > 0;
+        SELECT keys || coalesce(array_agg(r.key), '{}'), firsts || coalesce(array_agg(visited_first[r.place]), '{}'),
+          spare || coalesce(array_agg(r.room), '{}'), news || coalesce(array_agg(r.newcomer), '{}')
+        INTO keys, firsts, spare, news FROM (
+          SELECT * FROM rooms(visited, per_origin, welcoming, busy_origins, busy_counts) WHERE room > 0 ORDER BY place
+        ) r;
         last_ := visited[cardinality(visited)];
         looked := looked + cardinality(visited);
       END IF;
@@ -169,18 +168,18 @@ BEGIN
   END IF;
 
   WITH free AS (
-    SELECT q.id FROM queue q WHERE q.id = ANY (chosen) AND q.ready FOR UPDATE SKIP LOCKED
+    SELECT q.id, c.place, c.newcomer FROM unnest(chosen, chosen_news) WITH ORDINALITY c(id, newcomer, place)
+      JOIN queue q ON q.id = c.id WHERE q.ready FOR UPDATE OF q SKIP LOCKED
   ), leased AS (
     UPDATE queue q SET ready = false, leased = true, due_at = now_ + lease, claims = q.claims + 1,
       fence = greatest(q.fence + 1, next_fence)
     FROM free WHERE q.id = free.id
-    RETURNING q.id, q.origin_key, q.fence, q.attempts, q.run, q.reason
+    RETURNING q.id, q.origin_key, q.fence, q.attempts, q.run, q.reason, free.place, free.newcomer
   )
   SELECT array_agg(l.id), array_agg(l.fence), array_agg(l.attempts), array_agg(l.run), array_agg(l.reason),
     array_agg(l.newcomer), array_agg(l.origin_key)
   INTO ids, fences, made, runs, reasons, newcomers, visited FROM (
-    SELECT l.*, c.newcomer FROM leased l JOIN unnest(chosen, chosen_news) WITH ORDINALITY c(id, newcomer, place)
-      ON c.id = l.id ORDER BY c.place
+    SELECT * FROM leased ORDER BY place
   ) l;
   IF true = ANY (newcomers) THEN
     INSERT INTO origin AS o (origin_key, asked)

@@ -7,13 +7,18 @@ CREATE FUNCTION settle(ids uuid[], fences bigint[], verdicts text[], afters bigi
   runs integer[], numbers integer[], started timestamptz[], durations bigint[], outcomes text[], statuses integer[],
   details text[], bodies bytea[], mismatches text[], told timestamptz,
   OUT applied_ids uuid[], OUT applied_fences bigint[], OUT freed boolean)
-LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql SET search_path FROM CURRENT SET enable_seqscan = off SET enable_hashjoin = off
+  SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
   now_ constant timestamptz := instant();
   skew constant interval := skew(told);
   rows_ constant integer := cardinality(ids);
   whole boolean;
+  suspected boolean;
+  waiting_ids uuid[];
+  waiting_fences bigint[];
+  waiting_origins bigint[];
   origins bigint[];
   accepting bigint[];
   new_ bigint[];
@@ -21,43 +26,53 @@ DECLARE
   asked uuid[];
   leaving uuid[];
 BEGIN
-  WITH given AS NOT MATERIALIZED (
-    SELECT g.id, g.fence, g.verdict, coalesce(g.after_, 0) AS after_, coalesce(g.reason, '') AS reason, g.gone,
-      (g.outcome IS NOT NULL)::integer AS made
-    FROM unnest(ids, spread(fences, rows_), spread(verdicts, rows_), spread(afters, rows_), spread(reasons, rows_),
-        spread(gone, rows_), spread(outcomes, rows_))
-      g(id, fence, verdict, after_, reason, gone, outcome)
-  ), ended AS (
-    DELETE FROM queue q USING given g
+  fences := spread(fences, rows_);
+  verdicts := spread(verdicts, rows_);
+  reasons := spread(reasons, rows_);
+  gone := spread(gone, rows_);
+  outcomes := spread(outcomes, rows_);
+
+  WITH ended AS (
+    DELETE FROM queue q USING unnest(ids, fences, verdicts, reasons, gone, outcomes)
+      g(id, fence, verdict, reason, gone, outcome)
     WHERE q.id = g.id AND q.fence = g.fence AND q.leased AND g.verdict IN ('delivered', 'dead')
-    RETURNING q.id, q.fence, q.run, q.origin_key, q.claims - q.attempts > 1 AS suspect, q.attempts + g.made AS attempts,
-      g.verdict, g.reason, g.gone
+    RETURNING q.id, q.fence, q.run, q.origin_key, q.claims - q.attempts > 1 AS suspect,
+      q.attempts + (g.outcome IS NOT NULL)::integer AS attempts, g.verdict, coalesce(g.reason, '') AS reason, g.gone
   ), told AS (
     INSERT INTO result (delivery, run, state, ended_at, attempts, fence, reason)
     SELECT e.id, e.run, e.verdict, now_, e.attempts, e.fence, e.reason FROM ended e
-  ), waiting AS (
-    UPDATE queue q SET leased = false, due_at = now_ + h.after_ * interval '1 microsecond', ready = h.after_ <= 0,
-      attempts = h.attempted, claims = h.claimed, suspect = h.claimed > h.attempted,
-      reason = CASE h.verdict WHEN 'retry' THEN h.reason ELSE q.reason END
-    FROM (
-      -- While its fence holds nobody counts anything of it.
-      SELECT g.id, g.fence, g.verdict, g.after_, g.reason, w.claims - w.attempts > 1 AS suspect,
-        w.attempts + g.made AS attempted,
-        CASE WHEN g.made = 1 THEN w.attempts + 1 WHEN g.verdict = 'released' THEN w.claims - 1 ELSE w.claims END
-          AS claimed
-      FROM given g JOIN queue w ON w.id = g.id AND w.fence = g.fence WHERE g.verdict IN ('retry', 'released')
-    ) h
-    WHERE q.id = h.id AND q.fence = h.fence AND q.leased
-    RETURNING q.id, q.fence, q.origin_key, h.suspect
-  ), held AS (
-    SELECT e.id, e.fence, e.origin_key, e.suspect, e.verdict, e.gone FROM ended e
-    UNION ALL
-    SELECT w.id, w.fence, w.origin_key, w.suspect, NULL, NULL FROM waiting w
   )
-  SELECT array_agg(h.id), array_agg(h.fence), coalesce(bool_or(h.suspect), false), array_agg(DISTINCT h.origin_key),
-    array_agg(DISTINCT h.origin_key) FILTER (WHERE h.verdict = 'delivered'),
-    array_agg(h.id) FILTER (WHERE h.gone AND h.verdict = 'dead')
-  INTO applied_ids, applied_fences, freed, origins, accepting, leaving FROM held h;
+  SELECT array_agg(e.id), array_agg(e.fence), coalesce(bool_or(e.suspect), false), array_agg(DISTINCT e.origin_key),
+    array_agg(DISTINCT e.origin_key) FILTER (WHERE e.verdict = 'delivered'),
+    array_agg(e.id) FILTER (WHERE e.gone AND e.verdict = 'dead')
+  INTO applied_ids, applied_fences, freed, origins, accepting, leaving FROM ended e;
+
+  IF verdicts && '{retry,released}' THEN
+    -- While its fence holds, nobody else counts anything of it.
+    WITH given AS (
+      SELECT g.id, g.fence, g.verdict, coalesce(g.after_, 0) AS after_, coalesce(g.reason, '') AS reason,
+        w.claims - w.attempts > 1 AS suspect, w.attempts + m.made AS attempted,
+        CASE WHEN m.made = 1 THEN w.attempts + 1 WHEN g.verdict = 'released' THEN w.claims - 1 ELSE w.claims END
+          AS claimed
+      FROM unnest(ids, fences, verdicts, spread(afters, rows_), reasons, outcomes)
+          g(id, fence, verdict, after_, reason, outcome)
+        JOIN queue w ON w.id = g.id AND w.fence = g.fence
+        CROSS JOIN LATERAL (SELECT (g.outcome IS NOT NULL)::integer AS made) m
+      WHERE g.verdict IN ('retry', 'released')
+    ), waiting AS (
+      UPDATE queue q SET leased = false, due_at = now_ + g.after_ * interval '1 microsecond', ready = g.after_ <= 0,
+        attempts = g.attempted, claims = g.claimed, suspect = g.claimed > g.attempted,
+        reason = CASE g.verdict WHEN 'retry' THEN g.reason ELSE q.reason END
+      FROM given g WHERE q.id = g.id AND q.fence = g.fence AND q.leased
+      RETURNING q.id, q.fence, q.origin_key, g.suspect
+    )
+    SELECT array_agg(w.id), array_agg(w.fence), coalesce(bool_or(w.suspect), false), array_agg(DISTINCT w.origin_key)
+    INTO waiting_ids, waiting_fences, suspected, waiting_origins FROM waiting w;
+    applied_ids := applied_ids || waiting_ids;
+    applied_fences := applied_fences || waiting_fences;
+    freed := freed OR suspected;
+    origins := origins || waiting_origins;
+  END IF;
   whole := coalesce(cardinality(applied_ids), 0) = rows_;
 
   -- One suspect that is settled lets the next one go (above); and one of a newcomer's. That a receiver accepts is
@@ -66,7 +81,7 @@ BEGIN
   SELECT array_agg(k.key) FILTER (WHERE o.accepted_at IS NULL AND k.key = ANY (accepting)),
     array_agg(k.key) FILTER (WHERE o.accepted_at < now_ - interval '1 minute' AND k.key = ANY (accepting)),
     array_agg(o.asked) FILTER (WHERE o.asked IS NOT NULL)
-  INTO new_, old, asked FROM unnest(origins) k(key) LEFT JOIN origin o ON o.origin_key = k.key;
+  INTO new_, old, asked FROM (SELECT DISTINCT key FROM unnest(origins) key) k LEFT JOIN origin o ON o.origin_key = k.key;
   freed := freed OR coalesce(asked && applied_ids, false);
   IF new_ IS NOT NULL THEN
     INSERT INTO origin AS o (origin_key, accepted_at) SELECT key, now_ FROM unnest(new_) key ORDER BY key
@@ -93,9 +108,8 @@ BEGIN
   -- One attempt for each fence, however often it is told, of deliveries that are not forgotten.
   INSERT INTO attempt (delivery, fence, run, number, started_at, duration, outcome, status, detail, body, mismatch)
   SELECT a.id, a.fence, a.run, a.number, a.started + skew, a.duration, a.outcome, a.status, a.detail, a.body, a.mismatch
-  FROM unnest(ids, spread(fences, rows_), spread(runs, rows_), spread(numbers, rows_), spread(started, rows_),
-      spread(durations, rows_), spread(outcomes, rows_), spread(statuses, rows_), spread(details, rows_),
-      spread(bodies, rows_), spread(mismatches, rows_))
+  FROM unnest(ids, fences, spread(runs, rows_), spread(numbers, rows_), spread(started, rows_), spread(durations, rows_),
+      outcomes, spread(statuses, rows_), spread(details, rows_), spread(bodies, rows_), spread(mismatches, rows_))
     a(id, fence, run, number, started, duration, outcome, status, detail, body, mismatch)
   WHERE a.outcome IS NOT NULL
     AND (whole OR a.id = ANY (applied_ids) OR EXISTS (SELECT FROM delivery d WHERE d.id = a.id))
