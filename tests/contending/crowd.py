@@ -260,7 +260,9 @@ class Contender:
 
     async def prune(self) -> None:
         before = SystemClock().now() - timedelta(milliseconds=self._random.randint(0, 400))
-        self._told.forgotten += await self.outbox.prune(before, limit=self._random.randint(1, 20))
+        # Apart: others have forgotten something too, until this returns.
+        forgotten = await self.outbox.prune(before, limit=self._random.randint(1, 20))
+        self._told.forgotten += forgotten
 
     async def tend(self) -> None:
         await self.outbox._ask(lambda connection: tend(connection, self.outbox._schema, timedelta(days=2)))
