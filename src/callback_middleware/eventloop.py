@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.lowlevel
@@ -92,15 +93,27 @@ class LoopLocal(Generic[Value]):
     """A variable with one value per event loop. The value goes when its loop does."""
 
     def __init__(self) -> None:
-        self._variable: anyio.lowlevel.RunVar[Value | None] = anyio.lowlevel.RunVar("LoopLocal", None)
+        self._values: WeakKeyDictionary[object, Value] = WeakKeyDictionary()
 
     def get(self) -> Value | None:
         """The running loop's value; None where it has none."""
-        return self._variable.get()
+        return self._values.get(_this_loop())
 
     def set(self, value: Value | None) -> None:
         """Give the running loop a value, or None to take it away."""
-        self._variable.set(value)
+        if value is None:
+            self._values.pop(_this_loop(), None)
+        else:
+            self._values[_this_loop()] = value
+
+
+def _this_loop() -> object:
+    """What :func:`_native_loop` is, found sooner where a task of asyncio's asks: that is what every request does."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        task = None
+    return _native_loop() if task is None else task.get_loop()
 
 
 def _native_loop() -> object:
