@@ -25,7 +25,8 @@ SETTINGS: Final[Mapping[str, str | int]] = {
     "checkpoint_timeout": "1h",
 }
 
-TABLES: Final = ("delivery", "queue", "result", "attempt")
+TABLES: Final = ("result", "attempt", "delivery", "queue")
+"""As an outbox that forgets what is old takes them: it may be at it."""
 
 ID: Final = """(overlay(overlay(gen_random_uuid()::text PLACING lpad(to_hex(millisecond >> 16), 8, '0') FROM 1 FOR 8)
   PLACING lpad(to_hex(millisecond & 65535), 4, '0') || '-7' FROM 10 FOR 6))::uuid"""

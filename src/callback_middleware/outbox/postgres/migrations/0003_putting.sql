@@ -3,14 +3,16 @@
 -- Who is called from outside sets the search path for all whom it calls.
 
 -- How many deliveries of an origin are queued; `most` where there are more.
-CREATE FUNCTION live(key bigint, most integer) RETURNS integer LANGUAGE sql STABLE AS $$
-  SELECT count(*)::integer FROM (
+CREATE FUNCTION live(key bigint, most integer) RETURNS integer LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  -- In a language that keeps its plans: it is asked again and again.
+  RETURN (SELECT count(*) FROM (
     (SELECT FROM queue WHERE ready AND NOT suspect AND origin_key = key LIMIT most)
     UNION ALL (SELECT FROM queue WHERE NOT ready AND NOT suspect AND origin_key = key LIMIT most)
     UNION ALL (SELECT FROM queue WHERE suspect AND origin_key = key LIMIT most)
     LIMIT most
-  ) few
-$$;
+  ) few);
+END $$;
 
 -- Why one more delivery finds no room: the bound's name; null if it does.
 CREATE FUNCTION refusal(bounds json, key bigint, whose text) RETURNS text LANGUAGE plpgsql STABLE AS $$
@@ -208,14 +210,16 @@ CREATE FUNCTION put_each(batches json, told timestamptz, bounds json) RETURNS js
 
 -- How many deliveries of each of these origins are queued, up to the bound that holds for it, and who has ever accepted.
 CREATE FUNCTION standing(keys bigint[], newcomer integer, per_origin integer)
-RETURNS TABLE (origin_key bigint, live integer, accepted boolean) LANGUAGE sql STABLE
-  SET search_path FROM CURRENT SET enable_seqscan = off AS $$
+RETURNS TABLE (origin_key bigint, live integer, accepted boolean) LANGUAGE plpgsql STABLE
+  SET search_path FROM CURRENT SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+  RETURN QUERY
   SELECT k.key, live(k.key, coalesce(CASE WHEN known.accepted THEN per_origin ELSE least(newcomer, per_origin) END, 0)),
     known.accepted
   FROM unnest(keys) k(key), LATERAL (
     SELECT EXISTS (SELECT FROM origin o WHERE o.origin_key = k.key AND o.accepted_at IS NOT NULL) AS accepted
-  ) known
-$$;
+  ) known;
+END $$;
 
 -- The number of a retry policy, which is remembered if it is new.
 CREATE FUNCTION learn_retry(policy text, max_age bigint) RETURNS integer LANGUAGE sql
