@@ -13,8 +13,11 @@ CREATE FUNCTION spread(values_ anyarray, rows_ integer) RETURNS anyarray LANGUAG
   AS 'SELECT CASE cardinality($1) WHEN 1 THEN array_fill($1[1], ARRAY[$2]) ELSE $1 END';
 
 -- What keys are compared by: a client chooses them, and an index takes no text of any length.
-CREATE FUNCTION digest(VARIADIC parts text[]) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE
-  AS $$SELECT sha256(convert_to(to_json(parts)::text, 'UTF8'))$$;
+CREATE FUNCTION digest(VARIADIC parts text[]) RETURNS bytea LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+  -- In a language that keeps its plans, as everything below that is called once for each row.
+  RETURN sha256(convert_to(to_json(parts)::text, 'UTF8'));
+END $$;
 
 -- What was asked for. A row never changes, but for `expires_at` at a replay. Partitioned by the day in the UUIDv7, as
 -- are results and attempts: what is old is forgotten by dropping a day.

@@ -5,7 +5,6 @@
 -- How many deliveries of an origin are queued; `most` where there are more.
 CREATE FUNCTION live(key bigint, most integer) RETURNS integer LANGUAGE plpgsql STABLE AS $$
 BEGIN
-  -- In a language that keeps its plans: it is asked again and again.
   RETURN (SELECT count(*) FROM (
     (SELECT FROM queue WHERE ready AND NOT suspect AND origin_key = key LIMIT most)
     UNION ALL (SELECT FROM queue WHERE NOT ready AND NOT suspect AND origin_key = key LIMIT most)
@@ -52,8 +51,10 @@ BEGIN
 END $$;
 
 -- The number of what is to be retried how; where it was learnt before, without a look.
-CREATE FUNCTION policy(one json) RETURNS integer LANGUAGE sql
-  AS $$SELECT coalesce((one->>'retry_id')::integer, retry_id(one->>'retry', (one->>'max_age')::bigint))$$;
+CREATE FUNCTION policy(one json) RETURNS integer LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN coalesce((one->>'retry_id')::integer, retry_id(one->>'retry', (one->>'max_age')::bigint));
+END $$;
 
 -- Whether a delivery's dedupe key was free, and is used from now on.
 CREATE FUNCTION admit(key bytea, now_ timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
@@ -115,7 +116,11 @@ BEGIN
 END $$;
 
 -- What a notification becomes, sent where its subscription says at this moment; null where nobody subscribed.
-CREATE FUNCTION notified(one json, skew interval, now_ timestamptz) RETURNS delivery LANGUAGE sql STABLE AS $$
+CREATE FUNCTION notified(one json, skew interval, now_ timestamptz) RETURNS delivery LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+DECLARE
+  found_ delivery;
+BEGIN
   SELECT (one->>'id')::uuid, operation, callback, method, url, origin, origin_key,
     -- Lists and objects as JSON are joined as text: of two values of one name the last one, the notification's, counts.
     CASE WHEN headers IS NULL THEN one->>'headers' WHEN one->>'headers' IS NULL THEN headers
@@ -125,12 +130,16 @@ CREATE FUNCTION notified(one json, skew interval, now_ timestamptz) RETURNS deli
     CASE WHEN tags IS NULL THEN one->>'tags' WHEN one->>'tags' IS NULL THEN tags
       ELSE left(tags, -1) || ',' || substr(one->>'tags', 2) END,
     key, owner, generation, held.digest
-  FROM subscription held JOIN retry ON retry.id = held.retry
+  INTO found_ FROM subscription held JOIN retry ON retry.id = held.retry
   WHERE held.digest = digest(one->>'callback', one->>'key') AND owner IS NOT DISTINCT FROM one->>'owner'
-    AND ended_at IS NULL AND (expires_at IS NULL OR expires_at > now_)
-$$;
+    AND ended_at IS NULL AND (expires_at IS NULL OR expires_at > now_);
+  RETURN found_;
+END $$;
 
-CREATE FUNCTION asked(one json, skew interval) RETURNS delivery LANGUAGE sql AS $$
+CREATE FUNCTION asked(one json, skew interval) RETURNS delivery LANGUAGE plpgsql AS $$
+DECLARE
+  made delivery;
+BEGIN
   SELECT (one->>'id')::uuid, one->>'operation', one->>'callback', one->>'method', one->>'url', one->>'origin',
     (one->>'origin_key')::bigint, one->>'headers', decode(one->>'body', 'base64'),
     (one->>'created_at')::timestamptz + skew, (one->>'due_at')::timestamptz + skew,
@@ -138,7 +147,9 @@ CREATE FUNCTION asked(one json, skew interval) RETURNS delivery LANGUAGE sql AS 
     (one->>'deadline')::bigint, one->>'dedupe', one->>'tags', one->>'subscription_key', one->>'subscription_owner',
     (one->>'generation')::integer,
     CASE WHEN one->>'subscription_key' IS NOT NULL THEN digest(one->>'callback', one->>'subscription_key') END
-$$;
+  INTO made;
+  RETURN made;
+END $$;
 
 CREATE FUNCTION put_one(batch json, skew interval, now_ timestamptz, bounds json) RETURNS json LANGUAGE plpgsql
   AS $$
