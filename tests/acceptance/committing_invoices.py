@@ -91,8 +91,10 @@ async def create_on_the_loop(invoice: Invoice, callbacks: Callbacks, callback_ur
     with transaction() as connection:
         store(connection, invoice, callbacks)
         await callbacks.commit_with(connection)
+        die(invoice, "before")
         if invoice.id == "refused":
             raise HTTPException(409)
+    die(invoice, "after")
     return {"id": invoice.id}
 
 
@@ -139,4 +141,6 @@ def create_with_sqlalchemy(invoice: Invoice, callbacks: Callbacks, callback_url:
         session.execute(text("INSERT INTO invoice VALUES (:id)"), {"id": invoice.id})
         callbacks.send(invoice_notification, invoice)
         callbacks.commit_with_sync(session)
+        die(invoice, "before")
+    die(invoice, "after")
     return {"id": invoice.id}

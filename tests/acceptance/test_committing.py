@@ -117,22 +117,31 @@ def test_a_dependency_that_commits_after_the_response_is_a_500_and_the_log_says_
     assert (invoices, len(deliveries)) == (1, 1)
 
 
+@pytest.fixture
+def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of no service but those of the test: no other sends what these leave behind."""
+    file = tmp_path / "callbacks.db"
+    monkeypatch.setenv("OUTBOX", str(file))
+    return file
+
+
+@pytest.mark.parametrize("path", ["threaded", "async", "sqlalchemy"])
 @pytest.mark.parametrize(("moment", "both"), [("after", 1), ("before", 0)])
 def test_killed_around_the_commit_there_are_both_or_neither(
-    receiver: Receiver, file: Path, moment: str, both: int
+    receiver: Receiver, own_file: Path, path: str, moment: str, both: int
 ) -> None:
     """The callback is sent once by the process that comes after it."""
     with serving(UVICORN, APPLICATION, directory=HERE) as doomed:
         with suppress(httpx.TransportError):
-            create(doomed, "threaded", receiver, moment)
+            create(doomed, path, receiver, moment)
         assert doomed.wait() == -signal.SIGKILL
-    assert kept(file, moment) == (both, ["queued"] * both)
+    assert kept(own_file, moment) == (both, ["queued"] * both)
 
     with serving(UVICORN, APPLICATION, directory=HERE) as web:
-        create(web, "threaded", receiver, f"next-of-{moment}")
+        create(web, path, receiver, f"next-of-{moment}")
         came = receiver.wait(1 + both)
         web.terminate()
         web.wait()
     targets = sorted(one.target for one in came)
     assert targets == sorted([f"/invoices/next-of-{moment}", *[f"/invoices/{moment}"] * both])
-    assert kept(file, moment) == (both, ["delivered"] * both)
+    assert kept(own_file, moment) == (both, ["delivered"] * both)
