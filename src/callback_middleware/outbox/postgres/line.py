@@ -160,7 +160,11 @@ class Line:
         self._outage.end()
 
     async def _connection(self, seconds: float) -> tuple[Connection, asyncpg.Pool]:
+        opened = self._pool
         try:
+            if opened is not None and opened.get_idle_size():
+                # There is nobody to wait for, and so no need of what would end that. Every put comes by here.
+                return await opened.acquire(), opened
             with anyio.fail_after(seconds):
                 pool = await self._open()
                 return await pool.acquire(), pool
