@@ -13,13 +13,15 @@ import pytest
 from explaining import SETTINGS, Plans, explained
 from postgres_setting import PostgresSetting
 
-from callback_middleware.backlog import BACKLOG
+from callback_middleware.backlog import BACKLOG, BacklogLimits, Bound
 from callback_middleware.clock import SystemClock
 from callback_middleware.delivery import Claim, Dead, Delivered, Released, Retry, Settlement, Verdict
+from callback_middleware.outbox.columns import origin_key
 from callback_middleware.outbox.postgres import PostgresOutbox
 from callback_middleware.outbox.postgres.claims import Leased
 from callback_middleware.outbox.postgres.migrating import migrate
 from callback_middleware.ports import Batch
+from callback_middleware.testing import VirtualClock
 from callback_middleware.testing.contracts.setting import ELSEWHERE, HERE, KEY, THERE, OutboxSetting
 from postgres_server import DatabaseServer
 
@@ -57,6 +59,12 @@ SELECT sha256(n::text::bytea), 'parked', n::text, 1, '', 'POST', '', '', 7, now(
 FROM generate_series(1, 20000) AS n
 """
 
+WAITING = """
+INSERT INTO callback_middleware.queue (id, origin_key, due_at, ready)
+SELECT gen_random_uuid(), $1, callback_middleware.instant(), true FROM generate_series(1, $2)
+"""
+DONE = "DELETE FROM callback_middleware.queue WHERE id NOT IN (SELECT id FROM callback_middleware.delivery)"
+
 NEVER_ANALYSED = """
 DO $$
 DECLARE
@@ -67,6 +75,13 @@ BEGIN
   END LOOP;
 END $$
 """
+
+
+def tell_plans(url: str, **settings: str) -> None:
+    """Have all sessions of a database, from now on, tell about their plans."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for name, value in {**SETTINGS, **settings}.items():
+            connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {name} = '{value}'")
 
 
 @pytest.fixture(scope="module", params=["auto", "force_custom_plan", "force_generic_plan"])
@@ -83,9 +98,7 @@ def filled(request: pytest.FixtureRequest, mode: str, postgres_server: DatabaseS
     postgres_server.execute(NEVER_ANALYSED, database=url)
     if request.param == "parked":
         postgres_server.execute(PARKED, database=url)
-    with psycopg.connect(url, autocommit=True) as connection:
-        for name, value in {**SETTINGS, "plan_cache_mode": mode}.items():
-            connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {name} = '{value}'")
+    tell_plans(url, plan_cache_mode=mode)
     yield url
     postgres_server.drop_database(url)
 
@@ -155,3 +168,23 @@ class TestPlans(PostgresSetting, OutboxSetting):
 
 def leased(claims: Sequence[Claim]) -> Leased:
     return Leased([one.fence.delivery for one in claims], [one.fence.number for one in claims])
+
+
+class TestLongBacklogs(PostgresSetting, OutboxSetting):
+    async def test_one_is_counted_once_and_not_for_each_that_is_put(self, fresh: str, clock: VirtualClock) -> None:
+        tell_plans(fresh)
+        limits = BacklogLimits(per_origin=1503, per_owner=None, newcomer=None)
+        outbox = PostgresOutbox(fresh, clock=clock, backlog=limits, connections=1)
+        await outbox._ask(lambda connection: connection.execute(WAITING, origin_key(HERE), 1500))
+        one, two, three, four = (Batch([self.delivery(clock, dedupe=str(number))]) for number in range(4))
+
+        with explained() as plans:
+            for batch in (one, two, three):
+                assert (await outbox.put(batch)).stored
+        assert len([scan for scan in plans.scans if scan.table == "queue" and scan.rows >= 1500]) == 1
+
+        # Nobody is refused by what is remembered.
+        assert [refusal.bound for refusal in (await outbox.put(four)).refused.values()] == [Bound.PER_ORIGIN]
+        await outbox._ask(lambda connection: connection.execute(DONE))
+        assert (await outbox.put(four)).stored
+        await outbox.aclose()

@@ -114,15 +114,17 @@ class Puts:
 
     async def _put_each(self, connection: Connection, batches: Sequence[Batch], now: datetime) -> Sequence[Result]:
         text = await connection.fetchval(
-            self._schema.put_each, batches_text(batches), now, bounds_text(self._limits), timeout=None
+            self._schema.put_each, batches_text(batches), now, bounds_text(self._limits, own=True), timeout=None
         )
         self._room.forget()
         return reports(text, batches, self._limits)
 
 
-def bounds_text(limits: BacklogLimits | None) -> str | None:
-    """Bounds as the function ``put_each`` reads them."""
-    return None if limits is None else json.dumps({one.name: getattr(limits, one.name) for one in fields(limits)})
+def bounds_text(limits: BacklogLimits | None, *, own: bool = False) -> str | None:
+    """Bounds as the function ``refusal`` reads them, and whether the session is one of the outbox' own."""
+    if limits is None:
+        return None
+    return json.dumps({one.name: getattr(limits, one.name) for one in fields(limits)} | {"remembered": own})
 
 
 def reports(text: str, batches: Sequence[Batch], limits: BacklogLimits | None) -> Sequence[Result]:
