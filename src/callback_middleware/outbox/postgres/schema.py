@@ -17,6 +17,8 @@ _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 
 _SHIFTED: Final = {"created_at", "due_at", "expires_at"}
 
+_TOLD: Final = {"due_at": "coalesce(due_at, created_at)"}
+
 
 class Schema:
     """Statements that name everything by its schema: whatever a session's search path is, they mean the same.
@@ -74,7 +76,7 @@ def _put() -> str:
     """
     columns = _columns(PLAIN_COLUMNS)
     given = _columns([f"~spread(${number}::{kind}[], cardinality($1))" for number, kind in enumerate(PLAIN_TYPES, 1)])
-    taken = _columns([f"{name} + skew" if name in _SHIFTED else name for name in PLAIN_COLUMNS])
+    taken = _columns([f"{_TOLD.get(name, name)} + skew" if name in _SHIFTED else name for name in PLAIN_COLUMNS])
     return (
         f"WITH stored AS (INSERT INTO ~delivery ({columns}) SELECT {taken} FROM unnest({given}) AS given({columns}), "  # noqa: S608 - names of ours
         f"(SELECT ~skew(${len(PLAIN_COLUMNS) + 1}::timestamptz) AS skew) AS clock "
