@@ -316,10 +316,23 @@ class TestKeeping(PostgresSetting, OutboxSetting):
         assert set(rounds) == {KEEP}
         assert max(await self.days(outbox)) == clock.now().date() + A_DAY * AHEAD
 
-    async def test_a_round_that_fails_is_told_and_another_follows(
-        self, outbox: PostgresOutbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    @pytest.mark.parametrize(
+        ("statement", "told"),
+        [
+            ("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$", True),
+            ("SELECT pg_terminate_backend(pg_backend_pid())", False),
+        ],
+    )
+    async def test_a_round_that_fails_is_told_unless_an_outage_is_and_another_follows(
+        self,
+        outbox: PostgresOutbox,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        statement: str,
+        *,
+        told: bool,
     ) -> None:
-        monkeypatch.setattr(office, "_ROUND", 0.01)
+        monkeypatch.setattr(office, "_ROUND" if told else "_SOON", 0.01)
         rounds, again = [], anyio.Event()
 
         async def failing(connection: Any, *_: Any) -> None:
@@ -327,13 +340,14 @@ class TestKeeping(PostgresSetting, OutboxSetting):
             if len(rounds) > 1:
                 again.set()
             else:
-                await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+                await connection.execute(statement)
 
         monkeypatch.setattr(office, "tend", failing)
         await outbox.start()
         with anyio.fail_after(30):
             await again.wait()
-        assert "keeping the outbox small failed, and is tried again in an hour: the outbox" in caplog.text
+        said = "keeping the outbox small failed, and is tried again in an hour: the outbox"
+        assert (said in caplog.text) is told
 
     async def test_retries_and_claims_go_on_in_a_day_that_was_never_made(
         self, outbox: PostgresOutbox, clock: VirtualClock

@@ -15,7 +15,7 @@ from watching import connected, until, until_idle
 
 from callback_middleware.errors import ConfigurationError, OutboxError, OutboxUnavailable, OutboxUncertain
 from callback_middleware.outbox.postgres import PostgresOutbox
-from callback_middleware.outbox.postgres.line import SETTINGS, Connection, Line, check_url
+from callback_middleware.outbox.postgres.line import SETTINGS, Connection, Line
 from callback_middleware.ports import Batch
 from callback_middleware.states import State
 from callback_middleware.testing import VirtualClock
@@ -311,24 +311,6 @@ def test_on_trio_it_says_what_it_needs(migrated: str) -> None:
             await PostgresOutbox(migrated).put(Batch())
 
     anyio.run(put, backend="trio")
-
-
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("sqlite:///callbacks.db", "needs a URL such as postgresql://user:password@host:5432/database, .* 'sqlite'"),
-        ("callbacks", "not one of the scheme ''"),
-        ("postgresql://here/callbacks?schema=mine", r"takes the schema as an argument, schema=…, and not from its URL"),
-    ],
-)
-def test_a_url_that_is_none_is_refused(url: str, said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
-        PostgresOutbox(url)
-
-
-def test_a_url_of_either_name_is_taken() -> None:
-    for url in ("postgres://here/callbacks", "postgresql://here/callbacks?sslmode=require"):
-        assert check_url(url) == url
 
 
 @pytest.mark.parametrize(

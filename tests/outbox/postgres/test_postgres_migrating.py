@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -58,6 +58,15 @@ class TestMigrating:
     def anyio_backend(self) -> str:
         """Asyncpg knows no other."""
         return "asyncio"
+
+    @pytest.fixture
+    def role(self, fresh: str, postgres_server: DatabaseServer) -> Iterator[str]:
+        """A user who may do nothing."""
+        name = f"{named(fresh)}_migrates"
+        postgres_server.execute(f"CREATE ROLE {name} LOGIN")
+        yield name
+        postgres_server.execute(f"DROP OWNED BY {name}", database=fresh)
+        postgres_server.execute(f"DROP ROLE {name}")
 
     async def test_from_nothing_every_step_is_made_and_the_second_time_there_is_nothing_to_do(
         self, postgres: str, postgres_server: DatabaseServer
@@ -140,7 +149,9 @@ class TestMigrating:
     ) -> None:
         take_back(postgres_server, fresh)
         count = len(NAMES)
-        command = f"its schema is at step {count - 1} of {count}; run `callback-middleware migrate postgresql://127"
+        command = (
+            f"its schema is at step {count - 1} of {count}; run `callback-middleware migrate postgresql://callbacks@127"
+        )
         async with refused(fresh, command):
             pass
 
@@ -155,7 +166,9 @@ class TestMigrating:
                 await ask(fresh)
 
     async def test_a_schema_of_another_name_that_is_missing_is_refused_with_the_whole_command(self, fresh: str) -> None:
-        said = "there is no schema of that name; run `callback-middleware migrate --schema mine postgresql://127"
+        said = (
+            "nothing was migrated there yet; run `callback-middleware migrate --schema mine postgresql://callbacks@127"
+        )
         async with refused(fresh, said, schema="mine"):
             pass
 
@@ -181,6 +194,22 @@ class TestMigrating:
         for ask in (migrate, pending):
             with pytest.raises(ConfigurationError, match=r"the server of postgresql://.* is older than PostgreSQL 99"):
                 await ask(postgres)
+
+    async def test_a_user_who_may_not_is_told_who_may(self, fresh: str, role: str) -> None:
+        said = "cannot be migrated: permission denied .*; do it as the user who owns its schema, or, .*GRANT CREATE ON"
+        parts = urlsplit(fresh)
+        url = parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}").geturl()
+        for schema in (SCHEMA, "another"):
+            with pytest.raises(OutboxUnavailable, match=said):
+                await migrate(url, schema=schema)
+
+    async def test_a_schema_that_was_made_for_its_user_is_enough(
+        self, fresh: str, role: str, postgres_server: DatabaseServer
+    ) -> None:
+        postgres_server.execute(f"CREATE SCHEMA mine AUTHORIZATION {role}", database=fresh)
+        parts = urlsplit(fresh)
+        url = parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}").geturl()
+        assert await migrate(url, schema="mine") == NAMES
 
     async def test_a_database_out_of_reach_is_told(self, postgres: str) -> None:
         missing = urlsplit(postgres)._replace(path="/missing").geturl()

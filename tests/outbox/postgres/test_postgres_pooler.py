@@ -9,6 +9,7 @@ import pytest
 from postgres_setting import PostgresSetting, set_clock
 
 from callback_middleware.backlog import BacklogLimits
+from callback_middleware.errors import OutboxUnavailable
 from callback_middleware.outbox.postgres import PostgresOutbox
 from callback_middleware.states import State
 from callback_middleware.testing import OutboxContract, VirtualClock
@@ -38,6 +39,14 @@ class TestPooledOutbox(PostgresSetting, OutboxContract):
         set_clock(postgres_server, migrated, clock)
         outbox = PostgresOutbox(pooled(migrated, pooler), clock=clock, backlog=backlog, pooler=True)
         yield outbox
+        await outbox.aclose()
+
+    async def test_who_does_not_say_that_there_is_a_pooler_is_told_to(self, migrated: str, pooler: int) -> None:
+        outbox = PostgresOutbox(pooled(migrated, pooler))
+        with pytest.raises(
+            OutboxUnavailable, match=r"unsupported startup parameter: .*; .* give the outbox pooler=True"
+        ):
+            await outbox.counts()
         await outbox.aclose()
 
     async def test_many_at_once_share_two_connections_and_none_gets_what_another_asked_for(

@@ -26,9 +26,8 @@ from callback_middleware.outbox.gathering import PATIENCE
 from callback_middleware.outbox.newsroom import Newsroom
 from callback_middleware.outbox.postgres.claims import Claims, Leased
 from callback_middleware.outbox.postgres.fates import Transaction, ask_fate
-from callback_middleware.outbox.postgres.faults import shown
 from callback_middleware.outbox.postgres.joining import Joining
-from callback_middleware.outbox.postgres.line import Connection, Line, Outage, check_url
+from callback_middleware.outbox.postgres.line import Connection, Line, Outage
 from callback_middleware.outbox.postgres.log import Log
 from callback_middleware.outbox.postgres.migrating import check, version
 from callback_middleware.outbox.postgres.migrations import steps
@@ -38,6 +37,7 @@ from callback_middleware.outbox.postgres.reading import Reading
 from callback_middleware.outbox.postgres.retries import Retries
 from callback_middleware.outbox.postgres.schema import SCHEMA, Schema
 from callback_middleware.outbox.postgres.settles import Settled, settle
+from callback_middleware.outbox.postgres.urls import check_url, shown
 from callback_middleware.ports import Batch, Clock, Fate, Joined, PutReport
 
 __all__ = ["PostgresOutbox"]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from typing import Final
-from urllib.parse import urlsplit
 
 import asyncpg
 
 from callback_middleware.errors import OutboxError, OutboxUnavailable, OutboxUncertain
 
+_POOLER: Final = "behind a pooler give the outbox pooler=True"
+
 _REMEDIES: Final[tuple[tuple[str, str], ...]] = (
     ("28", "give the outbox the URL of a user that may connect, with its password"),
     ("3D", "create that database, or give the outbox the URL of another"),
+    ("26", _POOLER),
+    ("42P05", _POOLER),
+    ("42704", "leave that out of the options of its URL"),
     ("42501", "grant that user the use of the schema, its tables and functions"),
     ("42P01", "run `callback-middleware migrate`"),
     ("42883", "run `callback-middleware migrate`"),
@@ -39,21 +43,9 @@ The last one is told of a row for the default partition, if that of its day was 
 """
 
 
-def shown(url: str) -> str:
-    """A database's URL without a password and without options."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2] or "localhost"
-    return f"{parts.scheme}://{host}{parts.path}"
-
-
 def out_of_reach(name: str, error: BaseException) -> OutboxUnavailable:
     """What happened, where, and what to do. Nothing was stored."""
-    code = error.sqlstate if isinstance(error, asyncpg.PostgresError) else None
-    remedy = next(
-        (remedy for prefix, remedy in _REMEDIES if code and code.startswith(prefix)),
-        "see that the server runs, and that this machine may reach it",
-    )
-    return OutboxUnavailable(f"the outbox {name} is out of reach: {_said(error)}; {remedy}")
+    return OutboxUnavailable(f"the outbox {name} is out of reach: {_said(error)}; {_remedy(error)}")
 
 
 def is_passing(error: BaseException) -> bool:
@@ -82,6 +74,18 @@ def meaning(name: str, error: BaseException) -> OutboxError | None:
     elif not isinstance(error, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError | EOFError):
         return None
     return OutboxUncertain(f"{out_of_reach(name, error)} (it may have been stored all the same)")
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return "correct the URL that the outbox is given"
+    if not isinstance(error, asyncpg.PostgresError):
+        return "see that the server runs, and that this machine may reach it"
+    if "startup parameter" in str(error):
+        # PgBouncer's words, in every mode, under a code that it has for much else.
+        return _POOLER
+    code = error.sqlstate or ""
+    return next((remedy for prefix, remedy in _REMEDIES if code.startswith(prefix)), "see what the server's log says")
 
 
 def _said(error: BaseException) -> str:

@@ -7,14 +7,14 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeAlias, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import asyncpg
 
-from callback_middleware.errors import ConfigurationError, OutboxError, OutboxUnavailable, OutboxUncertain
+from callback_middleware.errors import OutboxError, OutboxUnavailable, OutboxUncertain
 from callback_middleware.outbox.postgres.background import Background
-from callback_middleware.outbox.postgres.faults import is_passing, meaning, out_of_reach, shown
+from callback_middleware.outbox.postgres.faults import is_passing, meaning, out_of_reach
+from callback_middleware.outbox.postgres.urls import shown
 
 logger = logging.getLogger("callback_middleware")
 
@@ -92,6 +92,11 @@ class Line:
         self._probing = False
         self._closed = False
         self.background = Background()
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the database is known to be out of reach."""
+        return self._outage.error is not None
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], *, seconds: float) -> T:
         """Do something on a connection, within so many seconds.
@@ -252,16 +257,3 @@ async def _hang_up(connection: Connection | asyncpg.Connection) -> None:
 
 async def _leave_as_it_is(connection: object) -> None:
     """Nothing is set, locked or listened to on a connection of the pool: there is nothing to reset."""
-
-
-def check_url(url: str) -> str:
-    """A URL as asyncpg takes it. Raises ``ConfigurationError`` for any other."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"postgresql", "postgres"}:
-        raise ConfigurationError(
-            f"PostgresOutbox needs a URL such as postgresql://user:password@host:5432/database, not one of the scheme "
-            f"{parts.scheme!r}"
-        )
-    if "schema" in parse_qs(parts.query):
-        raise ConfigurationError("PostgresOutbox takes the schema as an argument, schema=…, and not from its URL")
-    return url

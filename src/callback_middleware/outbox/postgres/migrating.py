@@ -9,12 +9,13 @@ from typing import Final
 
 import asyncpg
 
-from callback_middleware.errors import ConfigurationError
-from callback_middleware.outbox.postgres.faults import out_of_reach, shown
+from callback_middleware.errors import ConfigurationError, OutboxUnavailable
+from callback_middleware.outbox.postgres.faults import out_of_reach
 from callback_middleware.outbox.postgres.keeping import make_days
-from callback_middleware.outbox.postgres.line import CONNECTING, check_url
+from callback_middleware.outbox.postgres.line import CONNECTING
 from callback_middleware.outbox.postgres.migrations import Step, steps
 from callback_middleware.outbox.postgres.schema import SCHEMA, Schema
+from callback_middleware.outbox.postgres.urls import check_url, shown, typed
 
 OLDEST_SERVER: Final = 140_000
 """PostgreSQL 14: the first with functions whose bodies are read when they are made."""
@@ -41,9 +42,11 @@ async def migrate(url: str, *, schema: str = SCHEMA) -> Sequence[str]:
     where = Schema(schema)
     async with _connected(url) as connection:
         await connection.execute("SELECT pg_advisory_lock(hashtextextended($1, 0))", f"{where.name} migrations")
-        await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {where.name}")
+        # One that was made for its user may be all that this user may have: CREATE asks for more, whatever is there.
+        if await connection.fetchval("SELECT to_regnamespace($1)", where.name) is None:
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {where.name}")
         await connection.execute(_APPLIED.format(where.name))
-        missing = await _found_missing(connection, where)
+        missing = await _found_missing(connection, where, url)
         for step in missing:
             async with connection.transaction():
                 await connection.execute(f"SET LOCAL search_path TO {where.name}, pg_temp")
@@ -60,7 +63,7 @@ async def pending(url: str, *, schema: str = SCHEMA) -> Sequence[str]:
     """The names of the steps that :func:`migrate` would apply. It changes nothing, and raises what that does."""
     where = Schema(schema)
     async with _connected(url) as connection:
-        return [step.name for step in await _found_missing(connection, where)]
+        return [step.name for step in await _found_missing(connection, where, url)]
 
 
 def script(schema: str = SCHEMA) -> str:
@@ -99,26 +102,26 @@ def check(found: int, schema: Schema, url: str) -> None:
     """Refuse a schema that is not this library's. Raises ``ConfigurationError`` with what to do."""
     known = len(steps())
     if found < known:
-        state = "there is no schema of that name" if found == 0 else f"its schema is at step {found} of {known}"
+        state = "nothing was migrated there yet" if found == 0 else f"its schema is at step {found} of {known}"
         option = "" if schema.name == SCHEMA else f" --schema {schema.name}"
         raise ConfigurationError(
             f"the outbox {shown(url)} (schema {schema.name}) is not ready: {state}; "
-            f"run `callback-middleware migrate{option} {shown(url)}`"
+            f"run `callback-middleware migrate{option} {typed(url)}`"
         )
-    _missing(schema, found)
+    _missing(schema, found, url)
 
 
-async def _found_missing(connection: asyncpg.Connection, schema: Schema) -> Sequence[Step]:
+async def _found_missing(connection: asyncpg.Connection, schema: Schema, url: str) -> Sequence[Step]:
     # Files are read, and this is an event loop.
     await asyncio.to_thread(steps)
-    return _missing(schema, await version(connection, schema))
+    return _missing(schema, await version(connection, schema), url)
 
 
-def _missing(schema: Schema, found: int) -> Sequence[Step]:
+def _missing(schema: Schema, found: int, url: str) -> Sequence[Step]:
     known = steps()
     if found > len(known):
         raise ConfigurationError(
-            f"the schema {schema.name} is at step {found}, and this library knows {len(known)}: "
+            f"the outbox {shown(url)} (schema {schema.name}) is at step {found}, and this library knows {len(known)}: "
             "upgrade callback_middleware to the release that made it"
         )
     return known[found:]
@@ -140,6 +143,11 @@ async def _connected(url: str) -> AsyncIterator[asyncpg.Connection]:
                 "create one with ENCODING 'UTF8' TEMPLATE template0"
             )
         yield connection
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise OutboxUnavailable(
+            f"the outbox {shown(url)} cannot be migrated: {error}; do it as the user who owns its schema, or, where "
+            "there is none, as one who may create it (GRANT CREATE ON DATABASE … TO …)"
+        ) from error
     except asyncpg.PostgresError as error:
         raise out_of_reach(shown(url), error) from error
     finally:

@@ -32,6 +32,9 @@ Store = Callable[[Connection, Sequence[Batch], datetime], Awaitable[Sequence[Res
 _ROUND: Final = 3600.0
 """Seconds between two times that what is old is looked for."""
 
+_SOON: Final = 60.0
+"""Seconds until then where the database was out of reach."""
+
 _LONGEST_ROUND: Final = 300.0
 """Seconds that this may take."""
 
@@ -158,6 +161,7 @@ class Office:
     async def _tend(self) -> None:
         background = self.line.background
         while not background.over.is_set():
+            pause = _ROUND
             try:
                 await self.line.run(
                     lambda connection: tend(connection, self._schema, self._keep), seconds=_LONGEST_ROUND
@@ -165,8 +169,12 @@ class Office:
             except OutboxError as error:
                 if background.over.is_set():
                     return
-                logger.warning("keeping the outbox small failed, and is tried again in an hour: %s", error)
-            await background.sleep(_ROUND)
+                if self.line.is_down:
+                    # That is told already; and until tomorrow there may be no more days.
+                    pause = _SOON
+                else:
+                    logger.warning("keeping the outbox small failed, and is tried again in an hour: %s", error)
+            await background.sleep(pause)
 
 
 class _Call(Generic[T]):
