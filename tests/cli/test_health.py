@@ -289,7 +289,7 @@ async def test_the_port_is_told_to_the_log_and_free_again_afterwards(caplog: pyt
 async def test_a_port_that_is_taken_is_told_and_not_shared() -> None:
     async with probed() as port:
         with pytest.raises(
-            click.ClickException, match=f"cannot be answered at 127.0.0.1, port {port}: .*in use"
+            click.ClickException, match=f"cannot be answered at 127.0.0.1, port {port}: .*in use; give --health-port"
         ) as one:
             async with answering_probes("127.0.0.1", port, lambda: READY):
                 raise AssertionError

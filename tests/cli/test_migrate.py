@@ -112,7 +112,7 @@ def test_a_dry_run_of_what_is_up_to_date_says_so(postgres: Postgres) -> None:
 
 
 def test_the_schema_may_have_another_name(postgres: Postgres) -> None:
-    invoke(URL, "--schema", "shop")
+    assert invoke(URL, "--schema", "shop").stdout.endswith("/callbacks (schema shop)\n")
     assert postgres.asked == [(URL, "shop")]
 
 
@@ -208,7 +208,7 @@ def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
         (["sqlite:callbacks.db", "--schema", "shop"], "--schema is for PostgreSQL"),
         (["--sql", "sqlite:callbacks.db"], "--sql is for PostgreSQL"),
         (["--sql", "--dry-run"], "--sql or --dry-run"),
-        (["mysql://db"], "no URL of an outbox"),
+        (["mysql://db"], "what was given, or what CALLBACK_OUTBOX says, is no URL of an outbox: write postgresql://"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: list[str], says: str, module: ModuleType) -> None:

@@ -87,7 +87,9 @@ async def answering_probes(host: str, port: int, condition: Callable[[], Conditi
     try:
         listener = await anyio.create_tcp_listener(local_host=host, local_port=port)
     except OSError as error:
-        raise click.ClickException(f"probes cannot be answered at {host}, port {port}: {error}") from None
+        raise click.ClickException(
+            f"probes cannot be answered at {host}, port {port}: {error}; give --health-port, or --health-host, another"
+        ) from None
     # In no task group: what ends the block should come out of it as it is.
     tasks = Tasks(_failed)
     tasks.begin(partial(_Probes(condition).serve, listener.listeners))

@@ -81,5 +81,5 @@ def refuse_schema(schema: str | None) -> None:
 def unknown(url: str) -> Refused:
     """What to say of a URL of nothing that is known. It is not repeated: it may have a password anywhere."""
     # As SQLAlchemy has it.
-    hint = "; without the driver's name" if re.match(r"\w+\+\w+://", url) else ""
-    return Refused(f"this is no URL of an outbox{hint}: {URLS}")
+    hint = ", without the driver's name" if re.match(r"\w+\+\w+://", url) else ""
+    return Refused(f"what was given, or what {VARIABLE} says, is no URL of an outbox: write {URLS}{hint}")

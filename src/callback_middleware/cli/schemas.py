@@ -59,7 +59,8 @@ class DatabaseSchema:
         self._named = {} if name is None else {"schema": name}
 
     def __str__(self) -> str:
-        return masked(self._url)
+        name = self._named.get("schema")
+        return masked(self._url) if name is None else f"{masked(self._url)} (schema {name})"
 
     def pending(self) -> Sequence[str]:
         return self._run(_engine().pending)
