@@ -5,8 +5,10 @@
 CREATE FUNCTION live(key bigint, most integer) RETURNS integer LANGUAGE plpgsql STABLE AS $$
 BEGIN
   RETURN (SELECT count(*) FROM (
-    (SELECT FROM queue WHERE ready AND NOT suspect AND origin_key = key LIMIT most)
-    UNION ALL (SELECT FROM queue WHERE NOT ready AND NOT suspect AND origin_key = key LIMIT most)
+    -- Of a column, and not written out: the index of all that is parked has nothing of `NOT ready` to offer then.
+    (SELECT FROM unnest('{true,false}'::boolean[]) r(ready) CROSS JOIN LATERAL (
+      SELECT FROM queue q WHERE q.ready = r.ready AND NOT q.suspect AND q.origin_key = key LIMIT most
+    ) of_it LIMIT most)
     UNION ALL (SELECT FROM queue WHERE suspect AND origin_key = key LIMIT most)
     LIMIT most
   ) few);
@@ -76,6 +78,6 @@ BEGIN
   SELECT k.key, live(k.key, coalesce(CASE WHEN known.accepted THEN per_origin ELSE least(newcomer, per_origin) END, 0)),
     known.accepted
   FROM unnest(keys) k(key), LATERAL (
-    SELECT EXISTS (SELECT FROM origin o WHERE o.origin_key = k.key AND o.accepted_at IS NOT NULL) AS accepted
+    SELECT coalesce((SELECT o.accepted_at IS NOT NULL FROM origin o WHERE o.origin_key = k.key), false) AS accepted
   ) known;
 END $$;

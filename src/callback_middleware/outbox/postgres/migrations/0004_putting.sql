@@ -150,7 +150,7 @@ BEGIN
     END IF;
   END LOOP;
   UPDATE subscription held SET ended_at = now_ FROM json_array_elements(batch->'end') gone
-  WHERE held.digest = digest(gone.value->>'callback', gone.value->>'key')
+  WHERE held.digest = ANY (ARRAY[digest(gone.value->>'callback', gone.value->>'key')])
     AND held.owner IS NOT DISTINCT FROM gone.value->>'owner' AND held.ended_at IS NULL;
   RETURN report;
 END $$;
@@ -216,7 +216,8 @@ BEGIN
       SELECT s.xmin FROM (
         SELECT value FROM json_array_elements(batch->'subscribe')
         UNION ALL SELECT value FROM json_array_elements(batch->'end')
-      ) changed JOIN subscription s ON s.digest = digest(changed.value->>'callback', changed.value->>'key')
+      ) changed JOIN subscription s
+        ON s.digest = ANY (ARRAY[digest(changed.value->>'callback', changed.value->>'key')])
     ) written
   ) numbered WHERE after_ < 2147483648;
   RETURN json_build_object('report', report, 'within', (number + part)::text);

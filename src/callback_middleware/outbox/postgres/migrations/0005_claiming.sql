@@ -4,11 +4,11 @@ CREATE FUNCTION rooms(keys bigint[], per_origin integer, welcoming boolean, busy
 RETURNS TABLE (key bigint, place bigint, room integer, newcomer boolean) LANGUAGE sql STABLE BEGIN ATOMIC
   SELECT v.key, v.place,
     CASE WHEN NOT n.newcomer THEN greatest(per_origin - b.busy, 0)
-      WHEN EXISTS (SELECT FROM queue q WHERE q.id = o.asked AND q.leased AND NOT q.ready) THEN 0
+      WHEN (SELECT q.leased AND NOT q.ready FROM queue q WHERE q.id = o.asked) THEN 0
       ELSE greatest(least(per_origin, 1) - b.busy, 0) END,
     n.newcomer
   FROM unnest(keys) WITH ORDINALITY v(key, place)
-    LEFT JOIN origin o ON o.origin_key = v.key
+    LEFT JOIN origin o ON o.origin_key = ANY (ARRAY[v.key])
     CROSS JOIN LATERAL (SELECT welcoming AND o.accepted_at IS NULL AS newcomer) n
     CROSS JOIN LATERAL (SELECT width_bucket(v.key, busy_origins) AS place) found
     CROSS JOIN LATERAL (
@@ -18,7 +18,9 @@ END;
 
 -- Microseconds until something that is not due comes due; null for nothing.
 CREATE FUNCTION until_next(now_ timestamptz) RETURNS bigint LANGUAGE sql STABLE BEGIN ATOMIC
-  SELECT (extract(epoch FROM min(q.due_at) - now_) * 1000000)::bigint FROM queue q WHERE NOT q.ready;
+  -- Not their minimum: whoever plans may take it of all of them.
+  SELECT (extract(epoch FROM q.due_at - now_) * 1000000)::bigint FROM queue q
+  WHERE NOT q.ready ORDER BY q.due_at LIMIT 1;
 END;
 
 -- Claiming: what is due, origin by origin in turn, leased under a new fence until `ends`; and suspects, each alone.
@@ -30,6 +32,10 @@ END;
 -- Whole in one call, because a worker may be stopped between any two of its packets: what it would hold meanwhile,
 -- nobody else could claim. Claims take turns (an advisory lock): that at most one suspect, and one delivery of a
 -- newcomer, is out is a matter of all workers, and each statement below must see what the claim before has done.
+--
+-- Rows are found by `= ANY (ARRAY[…])`, here and in what is below, and not by `=`: a plan can only look for each then.
+-- With `=`, or EXISTS, it may also read all that is queued and look for each row of it among these: as good as the other
+-- where next to nothing is queued, and kept when much is.
 CREATE FUNCTION claim(most integer, lease interval, per_origin integer, busy_origins bigint[], busy_counts integer[],
   welcoming boolean, after_ bigint, suspicions integer, reason_ text,
   OUT ids uuid[], OUT fences bigint[], OUT made integer[], OUT runs integer[], OUT reasons text[], OUT newcomers boolean[],
@@ -77,13 +83,14 @@ BEGIN
     UPDATE queue q SET ready = true, suspect = q.claims > q.attempts
     FROM (SELECT w.id FROM queue w WHERE NOT w.ready AND w.due_at <= now_ ORDER BY w.due_at LIMIT 1000
       FOR UPDATE SKIP LOCKED) woken
-    WHERE q.id = woken.id;
+    WHERE q.id = ANY (ARRAY[woken.id]);
   END IF;
 
   IF waking OR suspecting THEN
     WITH dead AS (
-      DELETE FROM queue q WHERE q.id IN (SELECT b.id FROM queue b
-        WHERE b.suspect AND b.ready AND b.claims - b.attempts >= suspicions LIMIT 1000 FOR UPDATE SKIP LOCKED)
+      DELETE FROM queue q USING (SELECT b.id FROM queue b
+        WHERE b.suspect AND b.ready AND b.claims - b.attempts >= suspicions LIMIT 1000 FOR UPDATE SKIP LOCKED) found
+      WHERE q.id = ANY (ARRAY[found.id])
       RETURNING q.*
     ), told AS (
       INSERT INTO result (delivery, run, state, ended_at, attempts, fence, reason)
@@ -169,11 +176,11 @@ BEGIN
 
   WITH free AS (
     SELECT q.id, c.place, c.newcomer FROM unnest(chosen, chosen_news) WITH ORDINALITY c(id, newcomer, place)
-      JOIN queue q ON q.id = c.id WHERE q.ready FOR UPDATE OF q SKIP LOCKED
+      JOIN queue q ON q.id = ANY (ARRAY[c.id]) WHERE q.ready FOR UPDATE OF q SKIP LOCKED
   ), leased AS (
     UPDATE queue q SET ready = false, leased = true, due_at = now_ + lease, claims = q.claims + 1,
       fence = greatest(q.fence + 1, next_fence)
-    FROM free WHERE q.id = free.id
+    FROM free WHERE q.id = ANY (ARRAY[free.id])
     RETURNING q.id, q.origin_key, q.fence, q.attempts, q.run, q.reason, free.place, free.newcomer
   )
   SELECT array_agg(l.id), array_agg(l.fence), array_agg(l.attempts), array_agg(l.run), array_agg(l.reason),
@@ -199,9 +206,10 @@ CREATE FUNCTION unclaim(ids uuid[], fences bigint[]) RETURNS void LANGUAGE sql
   UPDATE queue q SET ready = true, leased = false, due_at = instant(), claims = q.claims - 1,
     suspect = q.claims - 1 > q.attempts
   FROM (
-    SELECT held.id FROM queue held JOIN unnest(ids, fences) c(id, fence) ON held.id = c.id AND held.fence = c.fence
-    WHERE held.leased ORDER BY held.id FOR UPDATE OF held
-  ) owned WHERE q.id = owned.id
+    SELECT held.id FROM unnest(ids, fences) c(id, fence)
+      JOIN queue held ON held.id = ANY (ARRAY[c.id]) AND held.fence = c.fence
+    WHERE held.leased ORDER BY c.id FOR UPDATE OF held
+  ) owned WHERE q.id = ANY (ARRAY[owned.id])
 $$;
 
 -- Lease afresh what these claims still own: a lease may have ended, and nobody else have claimed it yet. What somebody
@@ -210,8 +218,9 @@ CREATE FUNCTION extend(ids uuid[], fences bigint[], lease interval)
 RETURNS TABLE (id uuid, fence bigint) LANGUAGE sql SET search_path FROM CURRENT SET enable_seqscan = off AS $$
   UPDATE queue q SET due_at = instant() + lease, ready = false, suspect = q.claims - q.attempts > 1
   FROM (
-    SELECT held.id FROM queue held JOIN unnest(ids, fences) c(id, fence) ON held.id = c.id AND held.fence = c.fence
-    WHERE held.leased ORDER BY held.id FOR UPDATE OF held SKIP LOCKED
-  ) owned WHERE q.id = owned.id
+    SELECT held.id FROM unnest(ids, fences) c(id, fence)
+      JOIN queue held ON held.id = ANY (ARRAY[c.id]) AND held.fence = c.fence
+    WHERE held.leased ORDER BY c.id FOR UPDATE OF held SKIP LOCKED
+  ) owned WHERE q.id = ANY (ARRAY[owned.id])
   RETURNING q.id, q.fence
 $$;

@@ -35,7 +35,7 @@ BEGIN
   WITH ended AS (
     DELETE FROM queue q USING unnest(ids, fences, verdicts, reasons, gone, outcomes)
       g(id, fence, verdict, reason, gone, outcome)
-    WHERE q.id = g.id AND q.fence = g.fence AND q.leased AND g.verdict IN ('delivered', 'dead')
+    WHERE q.id = ANY (ARRAY[g.id]) AND q.fence = g.fence AND q.leased AND g.verdict IN ('delivered', 'dead')
     RETURNING q.id, q.fence, q.run, q.origin_key, q.claims - q.attempts > 1 AS suspect,
       q.attempts + (g.outcome IS NOT NULL)::integer AS attempts, g.verdict, coalesce(g.reason, '') AS reason, g.gone
   ), told AS (
@@ -56,14 +56,14 @@ BEGIN
           AS claimed
       FROM unnest(ids, fences, verdicts, spread(afters, rows_), reasons, outcomes)
           g(id, fence, verdict, after_, reason, outcome)
-        JOIN queue w ON w.id = g.id AND w.fence = g.fence
+        JOIN queue w ON w.id = ANY (ARRAY[g.id]) AND w.fence = g.fence
         CROSS JOIN LATERAL (SELECT (g.outcome IS NOT NULL)::integer AS made) m
       WHERE g.verdict IN ('retry', 'released')
     ), waiting AS (
       UPDATE queue q SET leased = false, due_at = now_ + g.after_ * interval '1 microsecond', ready = g.after_ <= 0,
         attempts = g.attempted, claims = g.claimed, suspect = g.claimed > g.attempted,
         reason = CASE g.verdict WHEN 'retry' THEN g.reason ELSE q.reason END
-      FROM given g WHERE q.id = g.id AND q.fence = g.fence AND q.leased
+      FROM given g WHERE q.id = ANY (ARRAY[g.id]) AND q.fence = g.fence AND q.leased
       RETURNING q.id, q.fence, q.origin_key, g.suspect
     )
     SELECT array_agg(w.id), array_agg(w.fence), coalesce(bool_or(w.suspect), false), array_agg(DISTINCT w.origin_key)
@@ -81,7 +81,8 @@ BEGIN
   SELECT array_agg(k.key) FILTER (WHERE o.accepted_at IS NULL AND k.key = ANY (accepting)),
     array_agg(k.key) FILTER (WHERE o.accepted_at < now_ - interval '1 minute' AND k.key = ANY (accepting)),
     array_agg(o.asked) FILTER (WHERE o.asked IS NOT NULL)
-  INTO new_, old, asked FROM (SELECT DISTINCT key FROM unnest(origins) key) k LEFT JOIN origin o ON o.origin_key = k.key;
+  INTO new_, old, asked FROM (SELECT DISTINCT key FROM unnest(origins) key) k
+    LEFT JOIN origin o ON o.origin_key = ANY (ARRAY[k.key]);
   freed := freed OR coalesce(asked && applied_ids, false);
   IF new_ IS NOT NULL THEN
     INSERT INTO origin AS o (origin_key, accepted_at) SELECT key, now_ FROM unnest(new_) key ORDER BY key
@@ -91,18 +92,19 @@ BEGIN
     -- Whoever is first writes it down: workers do not wait for each other here.
     UPDATE origin o SET accepted_at = now_
     FROM (SELECT f.origin_key FROM origin f WHERE f.origin_key = ANY (old) FOR UPDATE SKIP LOCKED) free
-    WHERE o.origin_key = free.origin_key;
+    WHERE o.origin_key = ANY (ARRAY[free.origin_key]);
   END IF;
 
   IF leaving IS NOT NULL THEN
     -- One that somebody's transaction is changing is left as it is, for as long as that goes on: the next delivery to it
     -- hears the same, and no worker waits.
     UPDATE subscription s SET ended_at = now_ FROM (
-      SELECT held.digest FROM subscription held JOIN delivery d ON held.digest = d.subscription
-      WHERE d.id = ANY (leaving) AND held.owner IS NOT DISTINCT FROM d.subscription_owner
+      SELECT held.digest FROM unnest(leaving) l(id) JOIN delivery d ON d.id = ANY (ARRAY[l.id])
+        JOIN subscription held ON held.digest = ANY (ARRAY[d.subscription])
+      WHERE held.owner IS NOT DISTINCT FROM d.subscription_owner
         AND held.generation = d.generation AND held.ended_at IS NULL
       FOR UPDATE OF held SKIP LOCKED
-    ) quit WHERE s.digest = quit.digest;
+    ) quit WHERE s.digest = ANY (ARRAY[quit.digest]);
   END IF;
 
   -- One attempt for each fence, however often it is told, of deliveries that are not forgotten.
@@ -112,7 +114,7 @@ BEGIN
       outcomes, spread(statuses, rows_), spread(details, rows_), spread(bodies, rows_), spread(mismatches, rows_))
     a(id, fence, run, number, started, duration, outcome, status, detail, body, mismatch)
   WHERE a.outcome IS NOT NULL
-    AND (whole OR a.id = ANY (applied_ids) OR EXISTS (SELECT FROM delivery d WHERE d.id = a.id))
+    AND (whole OR a.id = ANY (applied_ids) OR (SELECT true FROM delivery d WHERE d.id = a.id))
   ON CONFLICT (delivery, fence) DO NOTHING;
 
   IF whole THEN
