@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
@@ -46,6 +47,16 @@ class TestPuts(PostgresSetting, OutboxSetting):
             for number, batch in enumerate(batches):
                 tasks.start_soon(put, number, batch)
         return results
+
+    async def test_times_that_look_alike_because_a_clock_was_put_back_between_them_are_kept_apart(
+        self, outbox: PostgresOutbox, clock: VirtualClock
+    ) -> None:
+        first = datetime(2030, 10, 27, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+        second = first.replace(fold=1)
+        one, other = self.delivery(clock, due_at=first), self.delivery(clock, due_at=second)
+        await outbox.put(Batch([one, other]))
+        between = (await outbox.get(other.id)).due_at - (await outbox.get(one.id)).due_at
+        assert between == timedelta(hours=1)
 
     @pytest.mark.parametrize("dedupe", [None, "once"], ids=["plain", "keyed"])
     @pytest.mark.parametrize("attributes", OUT_OF_RANGE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
 from callback_middleware.delivery import Delivery
@@ -195,10 +195,11 @@ def _time(time: datetime | None) -> str | None:
 
 
 def _aware(time: datetime) -> datetime:
-    """A time as it is. Raises ``ValueError`` if it has no zone: the database would take it for its session's."""
+    """A time in UTC. Raises ``ValueError`` if it has no zone: the database would take it for its session's."""
     if time.tzinfo is None:
         raise ValueError(f"{time.isoformat()} has no time zone: give an aware datetime")
-    return time
+    # Where clocks are put back, two that are an hour apart are equal in Python.
+    return time.astimezone(UTC)
 
 
 def _as_it_is(time: datetime) -> datetime:
