@@ -10,12 +10,18 @@ from postgres_setting import PostgresSetting, set_clock
 
 from callback_middleware.backlog import BacklogLimits
 from callback_middleware.errors import OutboxUnavailable
+from callback_middleware.outbox.columns import origin_key
 from callback_middleware.outbox.postgres import PostgresOutbox
 from callback_middleware.states import State
 from callback_middleware.testing import OutboxContract, VirtualClock
-from callback_middleware.testing.contracts.setting import LEASE
+from callback_middleware.testing.contracts.setting import LEASE, bounded
 from pgbouncer import pgbouncer, pooled
 from postgres_server import DatabaseServer
+
+LONG = """
+INSERT INTO callback_middleware.queue (id, origin_key, due_at, ready)
+SELECT gen_random_uuid(), $1, callback_middleware.instant(), true FROM generate_series(1, 2000)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +54,16 @@ class TestPooledOutbox(PostgresSetting, OutboxContract):
         ):
             await outbox.counts()
         await outbox.aclose()
+
+    @bounded(newcomer=None, per_origin=5000, per_owner=None)
+    async def test_nothing_is_left_on_a_connection_that_others_have_next(
+        self, outbox: PostgresOutbox, clock: VirtualClock
+    ) -> None:
+        keyed = self.delivery(clock, dedupe="key")
+        await outbox._ask(lambda connection: connection.execute(LONG, origin_key(keyed.origin)))
+        await self.put(outbox, keyed)
+        left = "SELECT current_setting('callback_middleware.counts', true)"
+        assert not await outbox._ask(lambda connection: connection.fetchval(left))
 
     async def test_many_at_once_share_two_connections_and_none_gets_what_another_asked_for(
         self, outbox: PostgresOutbox, clock: VirtualClock

@@ -103,7 +103,7 @@ class PostgresOutbox(Log):
         self._retries = Retries(self._schema)
         self._reading = Reading(self._schema, self._retries)
         self._claims = Claims(self._schema, self._retries, backlog, self._clock)
-        self._puts = Puts(self._schema, self._retries, backlog)
+        self._puts = Puts(self._schema, self._retries, backlog, pooler=pooler)
         self._joining = Joining(self._schema, self._name, backlog, self._retries)
         self._url = url
         self._keep = keep

@@ -36,12 +36,14 @@ class Puts:
         schema: Where.
         retries: The numbers of retry policies.
         limits: How many deliveries may be live; None for as many as come.
+        pooler: Whether sessions are not this process' own.
     """
 
-    def __init__(self, schema: Schema, retries: Retries, limits: BacklogLimits | None) -> None:
+    def __init__(self, schema: Schema, retries: Retries, limits: BacklogLimits | None, *, pooler: bool = False) -> None:
         self._schema = schema
         self._retries = retries
         self._limits = limits
+        self._bounds = bounds_text(limits, own=not pooler)
         self._room = Room(schema, limits)
 
     async def put_all(self, connection: Connection, batches: Sequence[Batch], now: datetime) -> Sequence[Result]:
@@ -113,9 +115,7 @@ class Puts:
         return [_report(new, full, batch.deliveries) for batch in batches]
 
     async def _put_each(self, connection: Connection, batches: Sequence[Batch], now: datetime) -> Sequence[Result]:
-        text = await connection.fetchval(
-            self._schema.put_each, batches_text(batches), now, bounds_text(self._limits, own=True), timeout=None
-        )
+        text = await connection.fetchval(self._schema.put_each, batches_text(batches), now, self._bounds, timeout=None)
         self._room.forget()
         return reports(text, batches, self._limits)
 
