@@ -203,6 +203,33 @@ def test_a_signal_is_told_to_the_log_and_lets_the_attempt_end(
     assert unheard == []
 
 
+class StartingOutbox(PretendingOutbox):
+    """An outbox that the process is told to stop in the middle of starting."""
+
+    async def start(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await anyio.wait_all_tasks_blocked()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_signal_before_it_has_begun_ends_it_as_one_afterwards_does(
+    loop: str,
+    module: ModuleType,
+    sender: KeepingSender,
+    unheard: list[int],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outbox = StartingOutbox()
+    put(outbox, 1)
+    mount(module, outbox=outbox, sender=sender)
+
+    assert invoke("--once", "--loop", loop).exit_code == 0
+
+    assert sender.requests == []
+    assert caplog.messages[-1].endswith(" of shop:app has ended")
+    assert unheard == []
+
+
 def test_one_line_says_what_begins_and_one_that_it_has_ended(
     module: ModuleType, sender: KeepingSender, caplog: pytest.LogCaptureFixture
 ) -> None:

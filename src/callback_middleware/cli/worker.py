@@ -130,19 +130,24 @@ async def _work(
     # Nothing is open yet. A sender that cannot work on this event loop says so now, and not at every attempt.
     await middleware.aclose()
 
+    told = anyio.Event()
+
     def stop() -> None:
+        told.set()
         logger.info("stopping: attempts in flight have %d s to end; a second signal ends them now", grace)
         dispatcher.stop()
 
-    async with probes:
-        logger.info("worker %d delivers what %s puts in %s", os.getpid(), app, masked(repr(middleware.outbox)))
-        try:
-            await start(middleware.outbox)
-            await _read_declarations(middleware, served)
-            with heeding_signals(stop):
-                await (dispatcher.deliver_due() if once else dispatcher.run())
-        finally:
-            await middleware.aclose()
+    # From before its first line: an outbox that does not answer may take a while to start.
+    with heeding_signals(stop):
+        async with probes:
+            logger.info("worker %d delivers what %s puts in %s", os.getpid(), app, masked(repr(middleware.outbox)))
+            try:
+                await start(middleware.outbox)
+                await _read_declarations(middleware, served)
+                if not told.is_set():
+                    await (dispatcher.deliver_due() if once else dispatcher.run())
+            finally:
+                await middleware.aclose()
     logger.info("worker %d of %s has ended", os.getpid(), app)
 
 
