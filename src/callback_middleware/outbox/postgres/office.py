@@ -170,7 +170,7 @@ class Office:
                 if background.over.is_set():
                     return
                 if self.line.is_down:
-                    # That is told already; and until tomorrow there may be no more days.
+                    # That is told already; and a day may come for which nobody has made partitions.
                     pause = _SOON
                 else:
                     logger.warning("keeping the outbox small failed, and is tried again in an hour: %s", error)
