@@ -49,7 +49,7 @@ INSERT INTO callback_middleware.result (delivery, run, latest, state, ended_at, 
 SELECT (left(callback_middleware.lowest_id(now())::text, 13) || '-7000-9000-' || lpad(to_hex(n), 12, '0'))::uuid,
   1, true, 'delivered', now(), 1, 1, '' FROM generate_series(1, 20000) AS n;
 INSERT INTO callback_middleware.attempt (delivery, fence, run, number, started_at, duration, outcome)
-SELECT delivery, 1, 1, 1, now(), 1, 'accepted' FROM callback_middleware.result;
+SELECT delivery, 1, 1, 1, now(), 1, 'accepted' FROM callback_middleware.result ON CONFLICT DO NOTHING;
 INSERT INTO callback_middleware.origin (origin_key, accepted_at) SELECT n, now() FROM generate_series(1, 20000) AS n;
 INSERT INTO callback_middleware.dedupe (digest, until)
   SELECT sha256(n::text::bytea), now() + interval '1 day' FROM generate_series(1, 20000) AS n;
@@ -139,6 +139,13 @@ class Planned(PostgresSetting, OutboxSetting):
             assert await outbox.settle(said) == {one.fence for one in claims}
             assert await outbox.settle(said) == frozenset()
 
+    async def cancel_one(self, outbox: PostgresOutbox, clock: Any) -> None:
+        unwanted = self.delivery(clock, due_in=timedelta(days=1))
+        await self.put(outbox, unwanted)
+        await outbox.cancel(unwanted.id)
+        await outbox.replay(unwanted.id)
+        await outbox.cancel(unwanted.id)
+
     async def bury_a_suspect(self, outbox: PostgresOutbox, clock: Any) -> None:
         suspect = self.delivery(clock, origin="https://suspect.example:443")
         await self.put(outbox, suspect)
@@ -193,12 +200,14 @@ class TestGrown(Planned):
         for number in range(ROUNDS):
             await self.put_all_kinds(outbox, clock, number)
             await self.claim_and_settle(outbox, clock)
+            await self.cancel_one(outbox, clock)
         await self.bury_a_suspect(outbox, clock)
         postgres_server.execute(PARKED, database=filled)
 
         with explained() as plans:
             await self.put_all_kinds(outbox, clock, ROUNDS)
             await self.claim_and_settle(outbox, clock)
+            await self.cancel_one(outbox, clock)
             await self.bury_a_suspect(outbox, clock)
         # Of functions alone, which name no schema: operators ask about what is there now.
         plans.scans = [scan for scan in plans.scans if "callback_middleware." not in scan.statement]

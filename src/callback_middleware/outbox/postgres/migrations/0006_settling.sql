@@ -127,7 +127,8 @@ BEGIN
 END $$;
 
 -- Never attempt a delivery again, unless it is replayed. Whether it was queued.
-CREATE FUNCTION cancel(which uuid) RETURNS boolean LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
+CREATE FUNCTION cancel(which uuid) RETURNS boolean LANGUAGE plpgsql
+  SET search_path FROM CURRENT SET enable_seqscan = off AS $$
 BEGIN
   WITH gone AS (DELETE FROM queue WHERE id = which RETURNING *)
   INSERT INTO result (delivery, run, state, ended_at, attempts, fence, reason)
@@ -143,9 +144,9 @@ RETURNS TABLE (origin_key bigint, begun bigint) LANGUAGE sql SET search_path FRO
     SELECT g.id, g.place FROM unnest(ids) WITH ORDINALITY g(id, place)
   ), ended AS (
     UPDATE result r SET latest = false FROM (
-      SELECT l.delivery, l.run FROM result l JOIN given ON given.id = l.delivery WHERE l.latest ORDER BY l.delivery
-      FOR UPDATE OF l
-    ) l WHERE r.delivery = l.delivery AND r.run = l.run
+      SELECT l.delivery, l.run FROM given JOIN result l ON l.delivery = ANY (ARRAY[given.id])
+      WHERE l.latest ORDER BY given.id FOR UPDATE OF l
+    ) l WHERE r.delivery = ANY (ARRAY[l.delivery]) AND r.run = l.run
     RETURNING r.delivery, r.run, r.fence
   ), again AS (
     SELECT d.id, d.origin_key, d.subscription_owner AS owner, e.run + 1 AS run, e.fence, p.max_age,
@@ -153,13 +154,13 @@ RETURNS TABLE (origin_key bigint, begun bigint) LANGUAGE sql SET search_path FRO
         coalesce(before_counts[array_position(before_origins, d.origin_key)], 0)
         + row_number() OVER (PARTITION BY d.origin_key ORDER BY given.place) - 1
       ) AS due_at
-    FROM ended e JOIN delivery d ON d.id = e.delivery JOIN given ON given.id = d.id JOIN retry p ON p.id = d.retry
+    FROM ended e JOIN delivery d ON d.id = ANY (ARRAY[e.delivery]) JOIN given ON given.id = d.id JOIN retry p ON p.id = d.retry
   ), queued AS (
     INSERT INTO queue (id, origin_key, due_at, ready, fence, run, owner)
     SELECT a.id, a.origin_key, a.due_at, a.due_at <= instant(), a.fence, a.run, a.owner FROM again a
   ), renewed AS (
     UPDATE delivery d SET expires_at = a.due_at + a.max_age * interval '1 microsecond' FROM again a
-    WHERE d.id = a.id AND a.max_age IS NOT NULL
+    WHERE d.id = ANY (ARRAY[a.id]) AND a.max_age IS NOT NULL
   )
   SELECT a.origin_key, count(*) FROM again a GROUP BY a.origin_key
 $$;
