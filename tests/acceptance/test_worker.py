@@ -136,7 +136,7 @@ def test_probes_see_why_it_is_not_ready(tmp_path: Path, monkeypatch: pytest.Monk
     """And it is alive all the same, and ready as soon as the outbox is back."""
     monkeypatch.setenv("OUTBOX", str(tmp_path / "folder" / "callbacks.db"))
     with worker("--health-port", "0") as working:
-        working.wait_for("there is no folder")
+        working.wait_for("deliveries wait until the outbox works again", "there is no folder")
         told = probe(working)
         assert (told.status_code, told.json()["status"]) == (503, "failing")
         assert "there is no folder" in told.json()["reason"]
