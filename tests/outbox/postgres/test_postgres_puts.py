@@ -54,9 +54,12 @@ class TestPuts(PostgresSetting, OutboxSetting):
         first = datetime(2030, 10, 27, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
         second = first.replace(fold=1)
         one, other = self.delivery(clock, due_at=first), self.delivery(clock, due_at=second)
-        await outbox.put(Batch([one, other]))
+        later = self.delivery(clock, created_at=first, due_at=second)
+        await outbox.put(Batch([one, other, later]))
         between = (await outbox.get(other.id)).due_at - (await outbox.get(one.id)).due_at
         assert between == timedelta(hours=1)
+        kept = await outbox.get(later.id)
+        assert kept.due_at - kept.created_at == timedelta(hours=1)
 
     @pytest.mark.parametrize("dedupe", [None, "once"], ids=["plain", "keyed"])
     @pytest.mark.parametrize("attributes", OUT_OF_RANGE)
