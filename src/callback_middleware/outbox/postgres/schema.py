@@ -95,10 +95,7 @@ _STATEMENTS: Final = {
     "retry_id": "SELECT ~learn_retry($1, $2)",
     "retries": "SELECT id, policy FROM ~retry",
     "claim": "SELECT * FROM ~claim($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    # Apart from the claim, because one plan for both would look at every payload; and between which ids they are,
-    # because of all days only those are looked at.
-    "read": f"SELECT {_columns(DELIVERY_COLUMNS)} FROM ~delivery "  # noqa: S608 - names of ours
-    "WHERE id = ANY ($1::uuid[]) AND id BETWEEN $2 AND $3",
+    "read": f"SELECT {_columns(DELIVERY_COLUMNS)} FROM ~asked_for($1, $2, $3)",  # noqa: S608 - names of ours
     "unclaim": "SELECT ~unclaim($1, $2)",
     "extend": "SELECT id, fence FROM ~extend($1, $2, $3)",
     "settle": f"SELECT * FROM ~settle({_columns([f'${number}' for number in range(1, 17)])})",  # noqa: S608

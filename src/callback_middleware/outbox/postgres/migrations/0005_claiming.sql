@@ -200,6 +200,14 @@ BEGIN
   later := CASE WHEN cardinality(chosen) >= most THEN 0 ELSE until_next(now_) END;
 END $$;
 
+-- What was asked for of what was claimed. Apart from the claim, because nobody need wait for it to be read; and between
+-- which ids they are, because of all days only those are looked at.
+CREATE FUNCTION asked_for(ids uuid[], lowest uuid, highest uuid) RETURNS SETOF delivery LANGUAGE plpgsql STABLE
+  SET search_path FROM CURRENT SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+  RETURN QUERY SELECT * FROM delivery d WHERE d.id = ANY (ids) AND d.id BETWEEN lowest AND highest;
+END $$;
+
 -- Take back claims that reached nobody, as if they had never been made; only their fences stay used.
 CREATE FUNCTION unclaim(ids uuid[], fences bigint[]) RETURNS void LANGUAGE sql
   SET search_path FROM CURRENT SET enable_seqscan = off AS $$
