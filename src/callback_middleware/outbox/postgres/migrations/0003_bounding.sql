@@ -18,13 +18,13 @@ END $$;
 --
 -- A long count is remembered, by the session for a second, or for the transaction where the session is somebody else's
 -- (`bounds` says which): counted for each that is put, one receiver's backlog would delay what is put for the others.
--- What others put meanwhile is not seen, and nobody is refused by what is remembered.
+-- What others put meanwhile is not seen; where there is no room for a thousand more, everybody is counted.
 CREATE FUNCTION refusal(bounds json, key bigint, whose text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
   newcomer constant integer := bounds->>'newcomer';
   per_origin constant integer := bounds->>'per_origin';
   per_owner constant integer := bounds->>'per_owner';
-  long constant integer := 1000;
+  plenty constant integer := 1000;
   most integer := per_origin;
   name text := 'per_origin';
   here constant text := 'queue'::regclass::oid;
@@ -42,23 +42,23 @@ BEGIN
   END IF;
   IF most IS NOT NULL THEN
     many := known->>('to ' || key);
-    IF many IS NULL OR many >= most THEN
+    IF many IS NULL OR most - many < plenty THEN
       many := live(key, most);
     END IF;
     IF many >= most THEN
       RETURN name;
-    ELSIF many >= long THEN
+    ELSIF many >= plenty THEN
       learnt := jsonb_build_object('to ' || key, many + 1);
     END IF;
   END IF;
   IF whose IS NOT NULL AND per_owner IS NOT NULL THEN
     many := known->>('by ' || whose);
-    IF many IS NULL OR many >= per_owner THEN
+    IF many IS NULL OR per_owner - many < plenty THEN
       many := (SELECT count(*) FROM (SELECT FROM queue WHERE owner = whose LIMIT per_owner) few);
     END IF;
     IF many >= per_owner THEN
       RETURN 'per_owner';
-    ELSIF many >= long THEN
+    ELSIF many >= plenty THEN
       learnt := learnt || jsonb_build_object('by ' || whose, many + 1);
     END IF;
   END IF;
