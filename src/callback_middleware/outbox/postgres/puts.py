@@ -106,8 +106,6 @@ class Puts:
         rows = [plain_row(one, retry_id[id(one.retry)]) for one in deliveries if one.id not in full]
         new: set[UUID] = set()
         if rows:
-            # In one order everywhere: of two that put the same ids, none waits for the other.
-            rows.sort(key=_number)
             stored = await connection.fetchval(self._schema.put, *as_columns(rows), now)
             new.update([row[0] for row in rows] if stored is None else stored)
         if len(new) == len(deliveries):
@@ -146,11 +144,6 @@ def _told(told: Mapping[str, Any], batch: Batch, limits: BacklogLimits | None) -
 def _is_plain(batch: Batch) -> bool:
     special = batch.subscribe or batch.notify or batch.end
     return not special and all(one.dedupe is None and one.subscription is None for one in batch.deliveries)
-
-
-def _number(row: Sequence[Any]) -> int:
-    # In the order of the ids themselves, which are compared in Python.
-    return row[0].int  # type: ignore[no-any-return]
 
 
 def _report(new: set[UUID], full: Mapping[UUID, Refusal], deliveries: Iterable[Delivery]) -> PutReport:

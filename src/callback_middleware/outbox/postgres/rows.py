@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
@@ -60,16 +60,23 @@ def plain_row(delivery: Delivery, retry: int) -> Row:
     )
 
 
-def as_columns(rows: Sequence[Row]) -> Iterator[Sequence[Any]]:
+def as_columns(rows: Iterable[Row]) -> Iterator[Sequence[Any]]:
     """The columns of rows; where all values are the same, one of them, which the function ``spread`` spreads.
 
     asyncpg looks at every element that it sends, and most columns of a burst say the same in every row: what one route
     has sent has one callback, one method, one deadline. Ids, which differ, stand in the first column.
+
+    In the order of ids, here and everywhere: of two who write the same rows, none waits for the other.
     """
-    ids, *others = zip(*rows, strict=True)
+    ids, *others = zip(*sorted(rows, key=_number), strict=True)
     yield ids
     for column in others:
         yield column[:1] if column[0] == column[-1] and column.count(column[0]) == len(column) else column
+
+
+def _number(row: Row) -> int:
+    # In the order of the ids themselves, which are compared in Python.
+    return row[0].int  # type: ignore[no-any-return]
 
 
 def delivery_of(row: Record, retry: RetryPolicy, **changing: Any) -> Delivery:

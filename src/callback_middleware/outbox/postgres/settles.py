@@ -32,10 +32,9 @@ async def settle(connection: Connection, schema: Schema, settlements: Sequence[S
         settlements: What became of them.
         now: By the clock that attempts were timed by.
     """
-    # Of a fence that is told twice the first counts. In one order everywhere: see the function.
+    # Of a fence that is told twice the first counts.
     once = {one.fence: one for one in reversed(settlements)}
-    rows = sorted(map(_row, once.values()), key=_number)
-    (row,) = await connection.fetch(schema.settle, *as_columns(rows), now)
+    (row,) = await connection.fetch(schema.settle, *as_columns(map(_row, once.values())), now)
     ids = row["applied_ids"]
     applied = frozenset(once if ids is None else map(Fence, ids, row["applied_fences"]))
     dues = [
@@ -44,11 +43,6 @@ async def settle(connection: Connection, schema: Schema, settlements: Sequence[S
     if row["freed"]:
         dues.append(timedelta())
     return Settled(applied, min(dues, default=None))
-
-
-def _number(row: tuple[Any, ...]) -> int:
-    # In the order of the ids themselves, which are compared in Python.
-    return row[0].int  # type: ignore[no-any-return]
 
 
 def _row(settlement: Settlement) -> tuple[Any, ...]:

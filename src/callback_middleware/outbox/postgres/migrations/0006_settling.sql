@@ -1,8 +1,8 @@
 -- Settling: each applies only while its fence holds; the attempt of one that does not is kept all the same.
 --
--- Arrays of one length, or with the one value that all have (`spread`). Every fence once, in the order of ids: they are taken in it, so that of two who settle the same none waits for the other.
--- What has no outcome was not attempted. Which have applied, or null for all of them; and whether somebody may claim
--- something now that nobody could before.
+-- Arrays of one length, or with the one value that all have (`spread`). Every fence once, in the order of ids: they are
+-- taken in it, so that two who settle the same never wait for each other. What has no outcome was not attempted. Which
+-- have applied, or null for all of them; and whether somebody may claim something now that nobody could before.
 CREATE FUNCTION settle(ids uuid[], fences bigint[], verdicts text[], afters bigint[], reasons text[], gone boolean[],
   runs integer[], numbers integer[], started timestamptz[], durations bigint[], outcomes text[], statuses integer[],
   details text[], bodies bytea[], mismatches text[], told timestamptz,
